@@ -1,0 +1,35 @@
+//! The executor: carries out what the planner decided. Pure dispatch, no model call.
+
+use agentflow_tools::{Observation, Sandbox, SandboxError, Toolbox};
+use serde_json::Value;
+
+use crate::trajectory::Decision;
+
+/// The tools and where they run.
+pub struct Executor {
+    toolbox: Toolbox,
+    sandbox: Sandbox,
+}
+
+impl Executor {
+    pub fn new(toolbox: Toolbox, sandbox: Sandbox) -> Self {
+        Self { toolbox, sandbox }
+    }
+
+    pub fn toolbox(&self) -> &Toolbox {
+        &self.toolbox
+    }
+
+    pub fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
+    /// Carries out one decision.
+    ///
+    /// # Errors
+    /// If the sandbox itself failed; whatever the planner got wrong is an observation.
+    pub fn execute(&mut self, decision: &Decision) -> Result<Observation, SandboxError> {
+        let input = Value::from(decision.action_input.as_str());
+        self.toolbox.call(&decision.action, &input, &mut self.sandbox)
+    }
+}

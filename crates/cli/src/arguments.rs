@@ -1,0 +1,212 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Solve, evaluate and train a multi-step reasoning agent on a small local language model.
+///
+/// `agentflow solve "What is 15% of 240, then doubled?"` works offline; with Ollama running and a model pulled it uses
+/// that model.
+#[derive(Debug, Parser)]
+#[command(name = "agentflow", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Solve one question, showing each step
+    Solve(SolveArgs),
+    /// Measure a model on a benchmark
+    Eval(EvalArgs),
+    /// Train a model
+    Train {
+        #[command(subcommand)]
+        command: TrainCommand,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Backend {
+    /// Ollama if it answers and has a model, else the bundled tiny planner
+    Auto,
+    /// A server with Ollama's API
+    Ollama,
+    /// A server with OpenAI's API: vLLM, llama.cpp, DeepSeek, …
+    Openai,
+    /// A model in this process; the bundled tiny planner without --model
+    Local,
+    /// Exchanges recorded with --record
+    Replay,
+}
+
+/// Which model, and how it is called.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ModelArgs {
+    /// Where the model runs
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) backend: Backend,
+    /// Model name (ollama, openai), model directory (local) or recording (replay)
+    #[arg(long, value_name = "NAME|DIR|FILE")]
+    pub(crate) model: Option<String>,
+    /// Address of the server; for ollama the default is $OLLAMA_HOST
+    #[arg(long, value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// Context window in tokens
+    #[arg(long, value_name = "TOKENS", default_value_t = 8192)]
+    pub(crate) num_ctx: u32,
+    /// Let the model think before each reply, where it can
+    #[arg(long)]
+    pub(crate) think: bool,
+    /// 0 takes the likeliest token every time
+    #[arg(long, default_value_t = 0.0, value_parser = temperature)]
+    pub(crate) temperature: f64,
+    /// Keep the likeliest tokens up to this probability
+    #[arg(long, default_value_t = 1.0, value_parser = probability)]
+    pub(crate) top_p: f64,
+    /// Decides everything that is drawn
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Most tokens of one reply [default: 512, with --think 8192]
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) max_tokens: Option<u32>,
+    /// Append every model exchange to FILE, to be played back with --backend replay
+    #[arg(long, value_name = "FILE")]
+    pub(crate) record: Option<PathBuf>,
+}
+
+/// How the agent loop runs.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LoopArgs {
+    /// Most steps before the planner has to answer
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) max_steps: u64,
+    /// Most prompt and completion tokens in all
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) max_total_tokens: Option<u64>,
+    /// Most seconds a question
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) max_seconds: Option<f64>,
+    /// How tools are contained: auto takes the best that works here
+    #[arg(long, value_name = "LEVEL", default_value = "auto")]
+    pub(crate) sandbox: agentflow_tools::LevelWanted,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SolveArgs {
+    /// The question; `-` reads it from standard input
+    pub(crate) question: String,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) agent: LoopArgs,
+    /// Print the whole trajectory as JSON instead of the answer
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Append the trajectory to FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
+    /// Do not show the steps
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct EvalArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<EvalCommand>,
+    #[command(flatten)]
+    pub(crate) run: EvalRunArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvalRunArgs {
+    /// Benchmark: `arith`
+    #[arg(long, short, value_name = "NAME", default_value = "arith")]
+    pub(crate) benchmark: String,
+    /// Which part of it: train, test or test-phrasing
+    #[arg(long, default_value = "test")]
+    pub(crate) split: agentflow_eval::arith::Split,
+    /// How many problems
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) limit: u64,
+    /// Which problems: another seed draws others
+    #[arg(long, default_value_t = 0)]
+    pub(crate) problem_seed: u64,
+    /// Attempts at the same time
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=256))]
+    pub(crate) concurrency: u64,
+    /// Where run directories are made
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub(crate) runs: PathBuf,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) agent: LoopArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EvalCommand {
+    /// Print problems of the arithmetic benchmark with their answers, one JSON object a line
+    Problems(ProblemsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProblemsArgs {
+    /// Which part: train, test or test-phrasing
+    #[arg(long, default_value = "test")]
+    pub(crate) split: agentflow_eval::arith::Split,
+    /// How many
+    #[arg(long, default_value_t = 10)]
+    pub(crate) limit: u64,
+    /// Which: another seed draws others
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TrainCommand {
+    /// Train a small planner from nothing on demonstrations of the arithmetic benchmark
+    Sft(SftArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SftArgs {
+    /// Run configuration, e.g. configs/tiny/sft.toml
+    #[arg(long, value_name = "FILE", required_unless_present = "resume")]
+    pub(crate) config: Option<PathBuf>,
+    /// Override one key, e.g. --set schedule.updates=100
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+    /// Go on with an interrupted run
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "overrides"])]
+    pub(crate) resume: Option<PathBuf>,
+    /// Check the configuration and print it, without training
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Where run directories are made
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub(crate) runs: PathBuf,
+}
+
+fn temperature(text: &str) -> Result<f64, String> {
+    number(text, "a temperature is a number from 0 to 10", |value| (0.0..=10.0).contains(&value))
+}
+
+fn probability(text: &str) -> Result<f64, String> {
+    number(text, "a probability is a number above 0 and at most 1", |value| value > 0.0 && value <= 1.0)
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    number(text, "seconds are a positive number", |value| value > 0.0 && value < 1e9)
+}
+
+fn number(text: &str, wanted: &str, holds: impl Fn(f64) -> bool) -> Result<f64, String> {
+    text.parse().ok().filter(|value| holds(*value)).ok_or_else(|| wanted.to_owned())
+}

@@ -1,0 +1,175 @@
+//! Which model answers: the one asked for, or the best that is at hand.
+
+use std::path::Path;
+
+use agentflow_agent::prompt::Profile;
+use agentflow_agent::{CallSettings, Verifier};
+use agentflow_llm::ollama::{self, Host, LocalModel};
+use agentflow_llm::{ApiKey, ChatModel, Ollama, OllamaConfig, OpenAi, OpenAiConfig, Recorder, Replay, Sampling};
+use agentflow_model::{Local, ModelFiles, bundled};
+use anyhow::anyhow;
+use candle_core::{DType, Device};
+
+use crate::Failure;
+use crate::arguments::{Backend, ModelArgs};
+use crate::narrate::Narrator;
+
+/// A model with the prompts and settings that fit it.
+pub(crate) struct Chosen {
+    pub(crate) model: Box<dyn ChatModel>,
+    pub(crate) profile: Profile,
+    pub(crate) settings: CallSettings,
+}
+
+impl Chosen {
+    /// A model that knows the full prompts judges for itself; a tiny one was never taught to.
+    pub(crate) fn verifier(&self) -> Verifier<'_> {
+        match self.profile {
+            Profile::Full => {
+                Verifier::Model { model: &*self.model, settings: self.settings.clone() }
+            }
+            Profile::Compact => Verifier::Planner,
+        }
+    }
+}
+
+/// Connects to, or loads, the model that `args` ask for.
+pub(crate) async fn choose(args: &ModelArgs, narrator: &Narrator) -> Result<Chosen, Failure> {
+    let (model, profile) = match args.backend {
+        Backend::Auto => automatic(args, narrator).await?,
+        Backend::Ollama => {
+            let host = host(args)?;
+            let name = match &args.model {
+                Some(name) => name.clone(),
+                None => pulled(&host).await?.ok_or_else(|| {
+                    Failure::work(anyhow!("Ollama at {} has no model; get one with `ollama pull qwen3:8b`", host.url()))
+                })?,
+            };
+            (connect(host, name, args).await?, Profile::Full)
+        }
+        Backend::Openai => (openai(args)?, Profile::Full),
+        Backend::Local => local(args)?,
+        Backend::Replay => {
+            let path = args.model.as_deref().ok_or_else(|| {
+                Failure::usage(anyhow!("--backend replay plays a recording; name it with --model FILE"))
+            })?;
+            let replay = Replay::open(path).map_err(Failure::work)?;
+            (Box::new(replay) as Box<dyn ChatModel>, Profile::Full)
+        }
+    };
+    let model = match &args.record {
+        Some(path) => Box::new(Recorder::new(model, path).map_err(Failure::work)?),
+        None => model,
+    };
+    let settings = CallSettings {
+        sampling: Sampling {
+            temperature: args.temperature,
+            top_p: args.top_p,
+            top_k: None,
+            min_p: 0.0,
+            seed: Some(args.seed),
+        },
+        think: args.think,
+        max_tokens: args.max_tokens.unwrap_or(if args.think { 8192 } else { 512 }),
+    };
+    Ok(Chosen { model, profile, settings })
+}
+
+/// Ollama where it answers and has the model, else the bundled planner; says which on stderr.
+async fn automatic(
+    args: &ModelArgs,
+    narrator: &Narrator,
+) -> Result<(Box<dyn ChatModel>, Profile), Failure> {
+    if let Some(path) = &args.model
+        && Path::new(path).is_dir()
+    {
+        return local(args);
+    }
+    let host = host(args)?;
+    let reason = match ollama::probe(&host).await {
+        Ok(probe) => match &args.model {
+            Some(name) if probe.has(name) => {
+                return Ok((connect(host, name.clone(), args).await?, Profile::Full));
+            }
+            // A model that was asked for by name is not replaced by another.
+            Some(name) => {
+                return Err(Failure::work(anyhow!(
+                    "model `{name}` is neither a directory nor on Ollama at {}; get it with `ollama pull {name}`",
+                    host.url()
+                )));
+            }
+            None => match preferred(&probe.models) {
+                Some(name) => {
+                    narrator.note(&format!("model: {name} on Ollama at {}", host.url()));
+                    return Ok((connect(host, name, args).await?, Profile::Full));
+                }
+                None => "Ollama has no model; `ollama pull qwen3:8b` gets one".to_owned(),
+            },
+        },
+        Err(_) if args.model.is_some() => {
+            let name = args.model.as_deref().unwrap_or_default();
+            return Err(Failure::work(anyhow!(
+                "model `{name}` is no directory, and no Ollama answers at {}; start it with `ollama serve`, \
+                 or name a model directory",
+                host.url()
+            )));
+        }
+        Err(_) => format!(
+            "no Ollama at {}; for real questions install it (https://ollama.com) and run `ollama pull qwen3:8b`",
+            host.url()
+        ),
+    };
+    narrator.note(&format!("model: the bundled tiny planner, which knows school arithmetic only ({reason})"));
+    local(args)
+}
+
+fn host(args: &ModelArgs) -> Result<Host, Failure> {
+    match &args.url {
+        Some(url) => url.parse().map_err(Failure::usage),
+        None => Host::from_env().map_err(Failure::usage),
+    }
+}
+
+async fn connect(host: Host, name: String, args: &ModelArgs) -> Result<Box<dyn ChatModel>, Failure> {
+    let config = OllamaConfig { num_ctx: args.num_ctx, ..OllamaConfig::new(host, name) };
+    Ok(Box::new(Ollama::connect(config).await.map_err(Failure::work)?))
+}
+
+async fn pulled(host: &Host) -> Result<Option<String>, Failure> {
+    let probe = ollama::probe(host).await.map_err(Failure::work)?;
+    Ok(preferred(&probe.models))
+}
+
+/// A Qwen3, which the prompts were written for, or else the model that was pulled last.
+fn preferred(models: &[LocalModel]) -> Option<String> {
+    let chats = || models.iter().filter(|model| model.capabilities.is_empty() || model.capabilities.iter().any(|one| one == "completion"));
+    chats()
+        .find(|model| model.name.starts_with("qwen3"))
+        .or_else(|| chats().next())
+        .map(|model| model.name.clone())
+}
+
+fn openai(args: &ModelArgs) -> Result<Box<dyn ChatModel>, Failure> {
+    let (Some(url), Some(name)) = (&args.url, &args.model) else {
+        return Err(Failure::usage(anyhow!(
+            "--backend openai needs --url and --model, e.g. --url http://127.0.0.1:8000/v1 --model Qwen/Qwen3-8B; \
+             the key comes from $OPENAI_API_KEY"
+        )));
+    };
+    let key = ApiKey::from_env("OPENAI_API_KEY");
+    let config = OpenAiConfig::new(url, name, key);
+    Ok(Box::new(OpenAi::new(config).map_err(Failure::usage)?))
+}
+
+/// The model directory that was named, or the planner in the binary.
+fn local(args: &ModelArgs) -> Result<(Box<dyn ChatModel>, Profile), Failure> {
+    let (files, name) = match &args.model {
+        Some(dir) => (ModelFiles::directory(Path::new(dir)).map_err(Failure::work)?, dir.as_str()),
+        None => (bundled::files(), bundled::NAME),
+    };
+    // Processors compute f32 fastest, whatever the files hold.
+    let model = Local::load(&files, name, Some(args.num_ctx), DType::F32, &Device::Cpu)
+        .map_err(Failure::work)?;
+    let profile = model.prompt_profile().parse().map_err(Failure::work)?;
+    Ok((Box::new(model), profile))
+}

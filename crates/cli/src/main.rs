@@ -1,0 +1,82 @@
+//! The binary: raw arguments become one checked value, then plain calls. Results go to stdout, all else to stderr.
+
+mod arguments;
+mod backend;
+mod config;
+mod eval;
+mod interrupt;
+mod narrate;
+mod run_record;
+mod solve;
+mod train;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Cli, Command, EvalCommand, TrainCommand};
+
+/// What `main` makes of a failed command.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// Exit code 2: arguments or configuration are wrong.
+    #[error("{0:#}")]
+    Usage(anyhow::Error),
+    /// Exit code 1: the work failed.
+    #[error("{0:#}")]
+    Work(#[from] anyhow::Error),
+    /// Exit code 130: ctrl-c.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Failure {
+    pub(crate) fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self::Usage(error.into())
+    }
+
+    pub(crate) fn work(error: impl Into<anyhow::Error>) -> Self {
+        Self::Work(error.into())
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Work(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("AGENTFLOW_LOG")
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn")),
+        )
+        .with_target(false)
+        .without_time()
+        .init();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Nothing is left to do where stderr is closed.
+            let _ = writeln!(std::io::stderr(), "error: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Solve(args) => solve::run(args),
+        Command::Eval(args) => match args.command {
+            Some(EvalCommand::Problems(problems)) => eval::problems(&problems),
+            None => eval::run(args.run),
+        },
+        Command::Train { command: TrainCommand::Sft(args) } => train::sft(args),
+    }
+}

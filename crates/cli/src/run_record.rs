@@ -1,0 +1,51 @@
+//! `run.toml`: what a run was, in full: version, commit, command line, seed, device, resolved configuration.
+
+use std::path::Path;
+
+use anyhow::Context;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::Failure;
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RunRecord<C> {
+    pub(crate) version: String,
+    pub(crate) commit: String,
+    pub(crate) argv: Vec<String>,
+    pub(crate) seed: u64,
+    pub(crate) device: String,
+    pub(crate) config: C,
+}
+
+impl<C> RunRecord<C> {
+    pub(crate) fn new(seed: u64, device: &str, config: C) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: env!("AGENTFLOW_COMMIT").to_owned(),
+            argv: std::env::args().collect(),
+            seed,
+            device: device.to_owned(),
+            config,
+        }
+    }
+
+    pub(crate) fn to_toml(&self) -> Result<String, Failure>
+    where
+        C: Serialize,
+    {
+        Ok(toml::to_string(self).context("cannot write run.toml")?)
+    }
+
+    pub(crate) fn read(path: &Path) -> Result<Self, Failure>
+    where
+        C: DeserializeOwned,
+    {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read `{}`", path.display()))
+            .map_err(Failure::usage)?;
+        toml::from_str(&text)
+            .with_context(|| format!("`{}` is not of this kind of run", path.display()))
+            .map_err(Failure::usage)
+    }
+}

@@ -1,0 +1,208 @@
+//! The directory that one run writes: whole lines, whole files, one writer.
+//!
+//! Appended records are whole lines, and a torn last line is dropped on resume. Files that are replaced are written
+//! beside, synced and renamed. A lock file keeps a second process out; it is released when the process dies.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+#[derive(Debug, thiserror::Error)]
+pub enum RunDirError {
+    #[error("cannot {action} `{path}`: {source}")]
+    Io { action: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("run directory `{path}` is in use by another process; wait for it, or start a new run")]
+    InUse { path: PathBuf },
+    #[error("no run directory at `{path}`: it has no run.toml")]
+    NotARun { path: PathBuf },
+    #[error("line {line} of `{path}` cannot be read: {problem}")]
+    Line { path: PathBuf, line: usize, problem: String },
+}
+
+/// A run directory that this process alone writes.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl RunDir {
+    /// Makes `<root>/<time>-<kind>-<short id>` and writes `run.toml`.
+    ///
+    /// # Errors
+    /// If the directory or the file cannot be written.
+    pub fn create(root: &Path, kind: &str, run_toml: &str) -> Result<Self, RunDirError> {
+        let now = jiff::Timestamp::now();
+        let time = now.strftime("%Y%m%d-%H%M%S");
+        // Unlike the time, the process differs between two runs that start in the same second.
+        let id = (now.as_nanosecond() as u64 ^ (u64::from(std::process::id()) << 40)) % 0xf_ffff;
+        let path = root.join(format!("{time}-{kind}-{id:05x}"));
+        std::fs::create_dir_all(&path).map_err(io("create", &path))?;
+        let run = Self { _lock: lock(&path)?, path };
+        run.write("run.toml", run_toml.as_bytes())?;
+        Ok(run)
+    }
+
+    /// Takes up a run that was interrupted.
+    ///
+    /// # Errors
+    /// If there is no run, or another process still writes it.
+    pub fn resume(path: &Path) -> Result<Self, RunDirError> {
+        if !path.join("run.toml").is_file() {
+            return Err(RunDirError::NotARun { path: path.to_owned() });
+        }
+        Ok(Self { _lock: lock(path)?, path: path.to_owned() })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes a file so that a reader sees the old content or the new one, never half of it.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn write(&self, name: &str, content: &[u8]) -> Result<(), RunDirError> {
+        write_atomically(&self.path.join(name), content)
+    }
+
+    /// A file of JSON lines to append to, with the records that are in it already.
+    ///
+    /// # Errors
+    /// If a line other than a torn last one is no record.
+    pub fn lines<T: DeserializeOwned>(&self, name: &str) -> Result<(Lines, Vec<T>), RunDirError> {
+        let path = self.path.join(name);
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(io("open", &path))?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(io("read", &path))?;
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        if whole < text.len() {
+            tracing::warn!("dropped a torn last line of `{}`", path.display());
+            file.set_len(whole as u64).map_err(io("truncate", &path))?;
+        }
+        file.seek(SeekFrom::Start(whole as u64)).map_err(io("read", &path))?;
+        let records = text[..whole]
+            .lines()
+            .enumerate()
+            .map(|(index, line)| {
+                serde_json::from_str(line).map_err(|e| RunDirError::Line {
+                    path: path.clone(),
+                    line: index + 1,
+                    problem: e.to_string(),
+                })
+            })
+            .collect::<Result<_, _>>()?;
+        Ok((Lines { file, path }, records))
+    }
+}
+
+/// An open file of JSON lines.
+#[derive(Debug)]
+pub struct Lines {
+    file: File,
+    path: PathBuf,
+}
+
+impl Lines {
+    /// Appends one record as one line, in one write.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn append(&mut self, record: &impl Serialize) -> Result<(), RunDirError> {
+        let mut line = serde_json::to_vec(record).map_err(|e| RunDirError::Io {
+            action: "serialize a record for",
+            path: self.path.clone(),
+            source: e.into(),
+        })?;
+        line.push(b'\n');
+        self.file.write_all(&line).map_err(io("append to", &self.path))
+    }
+
+    /// Starts the file anew with `records`: a resumed trainer drops what came after its checkpoint.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn restart<T: Serialize>(&mut self, records: &[T]) -> Result<(), RunDirError> {
+        self.file.set_len(0).map_err(io("truncate", &self.path))?;
+        self.file.seek(SeekFrom::Start(0)).map_err(io("truncate", &self.path))?;
+        records.iter().try_for_each(|record| self.append(record))
+    }
+}
+
+/// Writes beside, syncs, renames.
+///
+/// # Errors
+/// If the disk refuses.
+pub fn write_atomically(path: &Path, content: &[u8]) -> Result<(), RunDirError> {
+    let beside = path.with_extension("tmp");
+    let mut file = File::create(&beside).map_err(io("create", &beside))?;
+    file.write_all(content).and_then(|()| file.sync_all()).map_err(io("write", &beside))?;
+    std::fs::rename(&beside, path).map_err(io("rename to", path))
+}
+
+fn lock(path: &Path) -> Result<File, RunDirError> {
+    let name = path.join("lock");
+    let file = File::create(&name).map_err(io("create", &name))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(RunDirError::InUse { path: path.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(io("lock", &name)(source)),
+    }
+}
+
+fn io<'a>(action: &'static str, path: &'a Path) -> impl Fn(std::io::Error) -> RunDirError + 'a {
+    move |source| RunDirError::Io { action, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run_in(root: &Path) -> RunDir {
+        RunDir::create(root, "test", "seed = 1\n").expect("a fresh directory can be written")
+    }
+
+    #[test]
+    fn a_torn_last_line_is_dropped_and_the_rest_kept() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let run = run_in(root.path());
+        let (mut lines, before) = run.lines::<u32>("numbers.jsonl").expect("a new file");
+        assert!(before.is_empty());
+        lines.append(&1).expect("append");
+        lines.append(&2).expect("append");
+        lines.file.write_all(b"34").expect("a write that is cut off");
+        let (mut lines, before) = run.lines::<u32>("numbers.jsonl").expect("reads again");
+        assert_eq!(before, [1, 2]);
+        lines.append(&3).expect("append");
+        let text = std::fs::read_to_string(run.path().join("numbers.jsonl")).expect("reads");
+        assert_eq!(text, "1\n2\n3\n");
+    }
+
+    #[test]
+    fn a_broken_line_in_the_middle_is_named() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let run = run_in(root.path());
+        run.write("numbers.jsonl", b"1\nx\n3\n").expect("write");
+        let error = run.lines::<u32>("numbers.jsonl").expect_err("line 2 is no number");
+        assert!(error.to_string().starts_with("line 2 of"), "{error}");
+    }
+
+    #[test]
+    fn a_second_writer_is_kept_out() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let run = run_in(root.path());
+        assert!(matches!(RunDir::resume(run.path()), Err(RunDirError::InUse { .. })));
+        let path = run.path().to_owned();
+        drop(run);
+        RunDir::resume(&path).expect("the lock goes with its holder");
+    }
+}

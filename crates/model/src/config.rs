@@ -1,0 +1,136 @@
+//! `config.json` of a Qwen3 model, checked.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{ModelError, Result};
+
+/// The shape of a Qwen3 decoder, in the names of Hugging Face's `config.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    pub vocab_size: usize,
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: usize,
+    pub num_key_value_heads: usize,
+    /// Independent of `hidden_size / num_attention_heads`: Qwen3-0.6B has 128 against 64.
+    pub head_dim: usize,
+    pub rms_norm_eps: f64,
+    pub rope_theta: f64,
+    pub max_position_embeddings: usize,
+    pub tie_word_embeddings: bool,
+}
+
+impl Config {
+    /// Reads and checks `config.json`.
+    ///
+    /// # Errors
+    /// A key that is missing or of the wrong type, numbers that do not fit together, or a variant of the
+    /// architecture that this engine does not compute: each is named.
+    pub fn from_json(text: &str, path: &Path) -> Result<Self> {
+        let invalid = |problem: String| ModelError::Invalid { path: path.to_owned(), problem };
+        let unsupported =
+            |problem: String| ModelError::Unsupported { path: path.to_owned(), problem };
+        let mut json: Value = serde_json::from_str(text).map_err(|e| invalid(e.to_string()))?;
+
+        match json["model_type"].as_str() {
+            Some("qwen3") => {}
+            Some(other) => {
+                return Err(unsupported(format!(
+                    "`model_type` is `{other}`; only `qwen3` is known"
+                )));
+            }
+            None => return Err(invalid("it has no `model_type`".to_owned())),
+        }
+        if json["attention_bias"] == true {
+            return Err(unsupported("`attention_bias` is true".to_owned()));
+        }
+        if let Some(activation) = json["hidden_act"].as_str().filter(|name| *name != "silu") {
+            return Err(unsupported(format!(
+                "`hidden_act` is `{activation}`; only `silu` is known"
+            )));
+        }
+        if json["use_sliding_window"] == true {
+            return Err(unsupported("`use_sliding_window` is true".to_owned()));
+        }
+        // Transformers 5 writes `rope_parameters`, older versions `rope_theta` and `rope_scaling`.
+        for key in ["rope_parameters", "rope_scaling"] {
+            let kind = json[key]["rope_type"].as_str().or(json[key]["type"].as_str());
+            if let Some(kind) = kind.filter(|kind| *kind != "default") {
+                return Err(unsupported(format!(
+                    "`{key}` is of type `{kind}`; only plain RoPE is known"
+                )));
+            }
+        }
+        if json["rope_theta"].is_null() {
+            json["rope_theta"] = json["rope_parameters"]["rope_theta"].clone();
+        }
+        if json["head_dim"].is_null() {
+            json["head_dim"] =
+                match (json["hidden_size"].as_u64(), json["num_attention_heads"].as_u64()) {
+                    (Some(hidden), Some(heads @ 1..)) => (hidden / heads).into(),
+                    _ => Value::Null,
+                };
+        }
+        if json["tie_word_embeddings"].is_null() {
+            json["tie_word_embeddings"] = false.into();
+        }
+        let config: Self = serde_json::from_value(json).map_err(|e| invalid(e.to_string()))?;
+        config.check().map_err(invalid)?;
+        Ok(config)
+    }
+
+    /// The JSON that [`Config::from_json`] and HF transformers read.
+    pub fn to_json(&self, dtype: &str, eos_token_id: u32) -> Value {
+        let mut json = serde_json::to_value(self).expect("plain numbers serialize");
+        json["architectures"] = serde_json::json!(["Qwen3ForCausalLM"]);
+        json["model_type"] = "qwen3".into();
+        json["hidden_act"] = "silu".into();
+        json["attention_bias"] = false.into();
+        json["torch_dtype"] = dtype.into();
+        json["eos_token_id"] = eos_token_id.into();
+        json
+    }
+
+    /// Query heads that share one key-value head.
+    pub fn group_size(&self) -> usize {
+        self.num_attention_heads / self.num_key_value_heads
+    }
+
+    fn check(&self) -> std::result::Result<(), String> {
+        let sizes = [
+            ("vocab_size", self.vocab_size),
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("num_key_value_heads", self.num_key_value_heads),
+            ("head_dim", self.head_dim),
+            ("max_position_embeddings", self.max_position_embeddings),
+        ];
+        for (name, size) in sizes {
+            if size == 0 {
+                return Err(format!("`{name}` is 0"));
+            }
+        }
+        if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
+            return Err(format!(
+                "`num_attention_heads` ({}) is not a multiple of `num_key_value_heads` ({})",
+                self.num_attention_heads, self.num_key_value_heads
+            ));
+        }
+        if !self.head_dim.is_multiple_of(2) {
+            return Err(format!(
+                "`head_dim` ({}) is odd; rotary embedding needs pairs",
+                self.head_dim
+            ));
+        }
+        if !(self.rms_norm_eps > 0.0 && self.rope_theta > 0.0) {
+            return Err("`rms_norm_eps` and `rope_theta` must be positive".to_owned());
+        }
+        Ok(())
+    }
+}

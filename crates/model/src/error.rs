@@ -1,0 +1,52 @@
+//! What can be wrong with a model directory, a prompt or a schema.
+
+use std::path::PathBuf;
+
+pub type Result<T> = std::result::Result<T, ModelError>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    #[error(
+        "no model directory at `{path}`; give a directory with config.json, tokenizer.json and *.safetensors"
+    )]
+    NoDirectory { path: PathBuf },
+    #[error(
+        "model directory `{dir}` has no `{file}`; a Hugging Face model directory needs it, so copy or download it again"
+    )]
+    MissingFile { dir: PathBuf, file: String },
+    #[error("cannot read `{path}`: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("`{path}` is not valid: {problem}")]
+    Invalid { path: PathBuf, problem: String },
+    #[error("`{path}` describes a model this engine does not run: {problem}")]
+    Unsupported { path: PathBuf, problem: String },
+    #[error(
+        "weights file `{path}` is damaged ({problem}); it is probably a partial download, so fetch it again"
+    )]
+    Weights { path: PathBuf, problem: String },
+    #[error(
+        "the weights in `{place}` have no tensor `{name}`; config.json does not belong to them, or a shard is missing"
+    )]
+    MissingTensor { place: String, name: String },
+    #[error(
+        "tensor `{name}` in `{place}` has shape {found:?}, but config.json asks for {wanted:?}; \
+         config.json does not belong to these weights"
+    )]
+    Shape { place: String, name: String, found: Vec<usize>, wanted: Vec<usize> },
+    #[error("tokenizer: {0}")]
+    Tokenizer(String),
+    #[error("chat template of `{place}`: {problem}")]
+    Template { place: String, problem: String },
+    #[error("the grammar refuses this JSON schema: {0}")]
+    Schema(String),
+    #[error(
+        "the prompt has {prompt} tokens, more than the model's context of {context}; shorten the question or the memory"
+    )]
+    ContextTooLong { prompt: usize, context: usize },
+    #[error(
+        "every token has probability zero or is not a number after {tokens} tokens; the weights are damaged, or the grammar allows nothing"
+    )]
+    NothingToSample { tokens: usize },
+    #[error("tensor computation failed: {0}")]
+    Candle(#[from] candle_core::Error),
+}

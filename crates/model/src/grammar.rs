@@ -1,0 +1,98 @@
+//! Grammar-constrained decoding: a JSON schema becomes, token by token, the set of tokens that may come next.
+//!
+//! The work is done by llguidance; this file joins it to our tokenizer and fixes how JSON is spaced.
+
+use std::sync::Arc;
+
+use llguidance::api::TopLevelGrammar;
+use llguidance::toktrie::{SimpleVob, TokEnv, TokRxInfo, TokTrie, TokenizerEnv};
+use llguidance::{Matcher, ParserFactory};
+use serde_json::{Value, json};
+
+use crate::error::{ModelError, Result};
+use crate::tokenizer::Tokenizer;
+
+/// Compiles schemas for one tokenizer. Made once a model: for 150,000 tokens it takes half a second.
+pub struct Grammar {
+    factory: ParserFactory,
+}
+
+impl Grammar {
+    /// `vocab_size` is the model's, which may be larger than the tokenizer's; `end` is the token that ends a reply.
+    ///
+    /// # Errors
+    /// If llguidance cannot use the vocabulary.
+    pub fn new(tokenizer: Arc<Tokenizer>, vocab_size: usize, end: u32) -> Result<Self> {
+        let mut words = tokenizer.token_bytes().to_vec();
+        words.resize(vocab_size, Vec::new());
+        let trie = TokTrie::from(&TokRxInfo::new(vocab_size as u32, end), &words);
+        let environment: TokEnv = Arc::new(Environment { trie, tokenizer });
+        let mut factory = ParserFactory::new_simple(&environment)
+            .map_err(|e| ModelError::Schema(format!("{e:#}")))?;
+        factory.quiet();
+        Ok(Self { factory })
+    }
+
+    /// Compiles a schema.
+    ///
+    /// Objects are written as Python's `json.dumps` does, `{"a": 1, "b": 2}`: the spacing that models know best, and no
+    /// blanks beyond it, in which small models would lose themselves.
+    ///
+    /// # Errors
+    /// A schema that llguidance cannot express; the message is its own.
+    pub fn constraint(&self, schema: &Value) -> Result<Constraint> {
+        let mut schema = schema.clone();
+        if let Some(object) = schema.as_object_mut() {
+            object.insert(
+                "x-guidance".to_owned(),
+                json!({"whitespace_flexible": false, "key_separator": ": ", "item_separator": ", "}),
+            );
+        }
+        let grammar = TopLevelGrammar::from_json_schema(schema);
+        let parser = self
+            .factory
+            .create_parser(grammar)
+            .map_err(|e| ModelError::Schema(format!("{e:#}")))?;
+        Ok(Constraint { matcher: Matcher::new(Ok(parser)) })
+    }
+}
+
+/// Where one reply stands in its grammar.
+pub struct Constraint {
+    matcher: Matcher,
+}
+
+impl Constraint {
+    /// The tokens that may come next; the end token among them only where the JSON is complete.
+    pub fn mask(&mut self) -> Result<SimpleVob> {
+        self.matcher.compute_mask_or_eos().map_err(|e| ModelError::Schema(format!("{e:#}")))
+    }
+
+    /// Takes the sampled token into account.
+    pub fn accept(&mut self, token: u32) -> Result<()> {
+        self.matcher.consume_token(token).map_err(|e| ModelError::Schema(format!("{e:#}")))
+    }
+
+    /// Whether the JSON is complete and nothing can follow.
+    pub fn is_complete(&self) -> bool {
+        self.matcher.is_stopped()
+    }
+}
+
+struct Environment {
+    trie: TokTrie,
+    tokenizer: Arc<Tokenizer>,
+}
+
+impl TokenizerEnv for Environment {
+    fn tok_trie(&self) -> &TokTrie {
+        &self.trie
+    }
+
+    fn tokenize_bytes(&self, bytes: &[u8]) -> Vec<u32> {
+        // Text the tokenizer knows how to split gets its usual tokens; other bytes the longest that fit.
+        self.trie.tokenize_with_greedy_fallback(bytes, |text| {
+            self.tokenizer.encode(text).unwrap_or_default()
+        })
+    }
+}

@@ -1,0 +1,30 @@
+//! Qwen3 in candle: weights, tokenizer, chat template, grammar, sampling; as a `ChatModel` in this process.
+//!
+//! Start reading at [`Local`] (a reply, token by token) and [`Qwen3`] (one forward pass).
+
+pub mod bundled;
+pub mod ops;
+
+mod chat_template;
+mod config;
+mod error;
+mod grammar;
+mod kv_cache;
+mod local;
+mod model_dir;
+mod qwen3;
+mod sampler;
+mod tokenizer;
+mod weights;
+
+pub use chat_template::ChatTemplate;
+pub use config::Config;
+pub use error::{ModelError, Result};
+pub use grammar::{Constraint, Grammar};
+pub use kv_cache::KvCache;
+pub use local::Local;
+pub use model_dir::{LoadedModel, ModelFiles, PROFILE_FILE};
+pub use qwen3::Qwen3;
+pub use sampler::{Sampled, Sampler};
+pub use tokenizer::Tokenizer;
+pub use weights::Weights;

@@ -1,0 +1,261 @@
+//! The Qwen3 decoder (arXiv 2505.09388), for sampling and for training.
+//!
+//! One forward pass serves both: with a [`KvCache`] it continues a sequence, without one it computes whole
+//! sequences through which gradients flow. Names follow HF transformers' `modeling_qwen3.py`, so that each line can
+//! be compared with its reference.
+//!
+//! Left out on purpose: sliding windows, attention biases, RoPE scaling; [`Config`] refuses models that need them.
+
+use candle_core::{D, DType, Device, Tensor};
+
+use crate::config::Config;
+use crate::error::Result;
+use crate::kv_cache::{KvCache, LayerCache};
+use crate::ops;
+use crate::weights::Weights;
+
+/// A Qwen3 decoder with its language-model head.
+#[derive(Debug, Clone)]
+pub struct Qwen3 {
+    config: Config,
+    embed_tokens: Tensor, // [V, hidden]
+    layers: Vec<Layer>,
+    norm: RmsNorm,
+    lm_head: Tensor, // [V, hidden]; `embed_tokens` where they are tied
+    rope: Rope,
+}
+
+impl Qwen3 {
+    /// Takes every tensor that `config` implies from `weights`.
+    ///
+    /// # Errors
+    /// A tensor that is missing or of another shape; the message names it.
+    pub fn new(config: &Config, weights: &Weights) -> Result<Self> {
+        let (vocab, hidden) = (config.vocab_size, config.hidden_size);
+        let embed_tokens = weights.get("model.embed_tokens.weight", &[vocab, hidden])?;
+        let lm_head = if config.tie_word_embeddings {
+            embed_tokens.clone()
+        } else {
+            weights.get("lm_head.weight", &[vocab, hidden])?
+        };
+        let layers = (0..config.num_hidden_layers)
+            .map(|index| Layer::new(config, weights, index))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            config: config.clone(),
+            embed_tokens,
+            layers,
+            norm: RmsNorm::new(config, weights, "model.norm.weight", hidden)?,
+            lm_head,
+            rope: Rope::new(config, weights.dtype(), weights.device())?,
+        })
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub fn device(&self) -> &Device {
+        self.embed_tokens.device()
+    }
+
+    pub fn dtype(&self) -> DType {
+        self.embed_tokens.dtype()
+    }
+
+    /// An empty cache for this model.
+    pub fn new_cache(&self) -> KvCache {
+        KvCache::new(self.config.num_hidden_layers)
+    }
+
+    /// The hidden states after the last norm, `[B, T, hidden]`, of `ids`, `[B, T]` of u32.
+    ///
+    /// With a cache, `ids` continue the sequences that it holds, and it grows by T. Right padding needs no mask:
+    /// attention is causal, so no real token sees what stands behind it.
+    pub fn forward(&self, ids: &Tensor, mut cache: Option<&mut KvCache>) -> Result<Tensor> {
+        let (_, length) = ids.dims2()?;
+        let offset = cache.as_ref().map_or(0, |cache| cache.len());
+        let (cos, sin) = self.rope.at(offset, length)?;
+        let mut hidden = ops::embedding(ids, &self.embed_tokens)?;
+        for (index, layer) in self.layers.iter().enumerate() {
+            let cache = cache.as_mut().map(|cache| cache.layer(index));
+            hidden = layer.forward(&hidden, &cos, &sin, offset, cache)?;
+        }
+        self.norm.forward(&hidden)
+    }
+
+    /// Logits `[.., V]` of hidden states `[.., hidden]`, in the dtype of the weights.
+    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        Ok(ops::linear(hidden, &self.lm_head)?)
+    }
+
+    /// Logits in f32 of the last position only, `[B, V]`: all that sampling needs.
+    pub fn last_logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        let length = hidden.dim(1)?;
+        let last = hidden.narrow(1, length - 1, 1)?.squeeze(1)?.contiguous()?;
+        Ok(self.logits(&last)?.to_dtype(DType::F32)?)
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Layer {
+    input_layernorm: RmsNorm,
+    attention: Attention,
+    post_attention_layernorm: RmsNorm,
+    mlp: Mlp,
+}
+
+impl Layer {
+    fn new(config: &Config, weights: &Weights, index: usize) -> Result<Self> {
+        let name = |part: &str| format!("model.layers.{index}.{part}");
+        let hidden = config.hidden_size;
+        let norm = |part: &str| RmsNorm::new(config, weights, &name(part), hidden);
+        Ok(Self {
+            input_layernorm: norm("input_layernorm.weight")?,
+            attention: Attention::new(config, weights, &name("self_attn"))?,
+            post_attention_layernorm: norm("post_attention_layernorm.weight")?,
+            mlp: Mlp::new(config, weights, &name("mlp"))?,
+        })
+    }
+
+    fn forward(
+        &self,
+        hidden: &Tensor,
+        cos: &Tensor,
+        sin: &Tensor,
+        offset: usize,
+        cache: Option<&mut LayerCache>,
+    ) -> Result<Tensor> {
+        let normed = self.input_layernorm.forward(hidden)?;
+        let hidden = self.attention.forward(&normed, hidden, cos, sin, offset, cache)?;
+        let normed = self.post_attention_layernorm.forward(&hidden)?;
+        self.mlp.forward(&normed, &hidden)
+    }
+}
+
+/// Grouped-query attention with RMS-normalised queries and keys.
+#[derive(Debug, Clone)]
+struct Attention {
+    q_proj: Tensor,
+    k_proj: Tensor,
+    v_proj: Tensor,
+    o_proj: Tensor,
+    q_norm: RmsNorm,
+    k_norm: RmsNorm,
+    head_dim: usize,
+}
+
+impl Attention {
+    fn new(config: &Config, weights: &Weights, name: &str) -> Result<Self> {
+        let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
+        let (hidden, head_dim) = (config.hidden_size, config.head_dim);
+        let get = |part: &str, out: usize, input: usize| {
+            weights.get(&format!("{name}.{part}.weight"), &[out, input])
+        };
+        let norm =
+            |part: &str| RmsNorm::new(config, weights, &format!("{name}.{part}.weight"), head_dim);
+        Ok(Self {
+            q_proj: get("q_proj", heads * head_dim, hidden)?,
+            k_proj: get("k_proj", kv_heads * head_dim, hidden)?,
+            v_proj: get("v_proj", kv_heads * head_dim, hidden)?,
+            o_proj: get("o_proj", hidden, heads * head_dim)?,
+            q_norm: norm("q_norm")?,
+            k_norm: norm("k_norm")?,
+            head_dim,
+        })
+    }
+
+    /// Adds what attention to `normed`, `[B, T, hidden]`, gives to `residual`. Heads stay side by side all the way, as
+    /// the projections put them out.
+    fn forward(
+        &self,
+        normed: &Tensor,
+        residual: &Tensor,
+        cos: &Tensor,
+        sin: &Tensor,
+        offset: usize,
+        cache: Option<&mut LayerCache>,
+    ) -> Result<Tensor> {
+        let rotate =
+            |x: &Tensor, norm: &RmsNorm| ops::head_norm_rope(x, &norm.weight, norm.eps, cos, sin);
+        let query = rotate(&ops::linear(normed, &self.q_proj)?, &self.q_norm)?; // [B, T, H * D]
+        let key = rotate(&ops::linear(normed, &self.k_proj)?, &self.k_norm)?; // [B, T, KV * D]
+        let value = ops::linear(normed, &self.v_proj)?;
+        let (key, value) = match cache {
+            Some(cache) => cache.append(&key, &value)?,
+            None => (key, value),
+        };
+        let scale = 1.0 / (self.head_dim as f64).sqrt();
+        let attended = ops::attention_thd(&query, &key, &value, self.head_dim, scale, offset)?;
+        Ok(ops::linear_residual(&attended, &self.o_proj, residual)?)
+    }
+}
+
+/// SwiGLU feed-forward network.
+#[derive(Debug, Clone)]
+struct Mlp {
+    gate_proj: Tensor,
+    up_proj: Tensor,
+    down_proj: Tensor,
+}
+
+impl Mlp {
+    fn new(config: &Config, weights: &Weights, name: &str) -> Result<Self> {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let get = |part: &str, out: usize, input: usize| {
+            weights.get(&format!("{name}.{part}.weight"), &[out, input])
+        };
+        Ok(Self {
+            gate_proj: get("gate_proj", inner, hidden)?,
+            up_proj: get("up_proj", inner, hidden)?,
+            down_proj: get("down_proj", hidden, inner)?,
+        })
+    }
+
+    fn forward(&self, normed: &Tensor, residual: &Tensor) -> Result<Tensor> {
+        let inner = ops::swiglu_linear(normed, &self.gate_proj, &self.up_proj)?;
+        Ok(ops::linear_residual(&inner, &self.down_proj, residual)?)
+    }
+}
+
+#[derive(Debug, Clone)]
+struct RmsNorm {
+    weight: Tensor,
+    eps: f64,
+}
+
+impl RmsNorm {
+    fn new(config: &Config, weights: &Weights, name: &str, size: usize) -> Result<Self> {
+        Ok(Self { weight: weights.get(name, &[size])?, eps: config.rms_norm_eps })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(ops::rms_norm(x, &self.weight, self.eps)?)
+    }
+}
+
+/// Cosines and sines of every position, computed in f32 as HF does.
+#[derive(Debug, Clone)]
+struct Rope {
+    cos: Tensor, // [positions, head_dim / 2]
+    sin: Tensor,
+}
+
+impl Rope {
+    fn new(config: &Config, dtype: DType, device: &Device) -> Result<Self> {
+        let half = config.head_dim / 2;
+        let inverse_frequencies: Vec<f32> = (0..half)
+            .map(|i| (1.0 / config.rope_theta.powf(2.0 * i as f64 / config.head_dim as f64)) as f32)
+            .collect();
+        let inverse_frequencies = Tensor::from_vec(inverse_frequencies, (1, half), device)?;
+        let positions = Tensor::arange(0, config.max_position_embeddings as u32, device)?
+            .to_dtype(DType::F32)?
+            .unsqueeze(D::Minus1)?;
+        let angles = positions.matmul(&inverse_frequencies)?;
+        Ok(Self { cos: angles.cos()?.to_dtype(dtype)?, sin: angles.sin()?.to_dtype(dtype)? })
+    }
+
+    fn at(&self, offset: usize, length: usize) -> Result<(Tensor, Tensor)> {
+        Ok((self.cos.narrow(0, offset, length)?, self.sin.narrow(0, offset, length)?))
+    }
+}

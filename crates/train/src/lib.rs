@@ -1,0 +1,5 @@
+//! Training. So far [`sft`]: supervised fine-tuning of a small planner from nothing, on demonstrations.
+
+pub mod adamw;
+pub mod schedule;
+pub mod sft;
