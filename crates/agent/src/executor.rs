@@ -1,6 +1,6 @@
 //! The executor: carries out what the planner decided. Pure dispatch, no model call.
 
-use agentflow_tools::{Observation, Sandbox, SandboxError, Toolbox};
+use agentflow_tools::{Cancel, Observation, Sandbox, SandboxError, Toolbox};
 use serde_json::Value;
 
 use crate::trajectory::Decision;
@@ -24,11 +24,17 @@ impl Executor {
         &self.sandbox
     }
 
-    /// Carries out one decision.
+    /// Carries out one decision; `cancel` ends it. A switch stays set, so every call gets one of its own, and a call
+    /// that was cut off does not spoil the next.
     ///
     /// # Errors
     /// If the sandbox itself failed; whatever the planner got wrong is an observation.
-    pub fn execute(&mut self, decision: &Decision) -> Result<Observation, SandboxError> {
+    pub fn execute(
+        &mut self,
+        decision: &Decision,
+        cancel: &Cancel,
+    ) -> Result<Observation, SandboxError> {
+        self.sandbox.set_cancel(cancel.clone());
         let input = Value::from(decision.action_input.as_str());
         self.toolbox.call(&decision.action, &input, &mut self.sandbox)
     }

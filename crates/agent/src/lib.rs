@@ -20,4 +20,4 @@ pub use memory::Memory;
 pub use planner::{CallSettings, Planned, Planner};
 pub use solver::{Budget, Event, SolveError, Solver};
 pub use trajectory::Trajectory;
-pub use verifier::Verifier;
+pub use verifier::{Judged, Verifier};

@@ -3,6 +3,9 @@
 
 use crate::trajectory::{Decision, Step};
 
+/// How the `code` tool begins to say that nothing was printed, which is a success, but no result.
+const NO_OUTPUT: &str = "(no output";
+
 /// The steps of one attempt.
 #[derive(Debug, Default)]
 pub struct Memory {
@@ -22,7 +25,7 @@ impl Memory {
         self.steps
     }
 
-    /// How many of the last steps did the same as the one before them and got the same result.
+    /// How many earlier steps did what the last one did, and got the same result.
     pub(crate) fn repeats(&self) -> usize {
         repeats(&self.steps)
     }
@@ -31,22 +34,27 @@ impl Memory {
     pub(crate) fn last_result(&self) -> Option<String> {
         let computed = |step: &&Step| {
             let action = step.reply.as_ref().map(|decision| decision.action.as_str());
-            step.observation.ok && !matches!(action, None | Some("think"))
+            step.observation.ok
+                && !matches!(action, None | Some("think"))
+                && !step.observation.text.starts_with(NO_OUTPUT)
         };
         let step = self.steps.iter().rev().find(computed)?;
         step.observation.text.lines().last().map(|line| line.trim().to_owned())
     }
 }
 
-/// How many of the last `steps` did the same as the one before them and got the same result.
+/// How many of the earlier `steps` did what the last one did, and got the same result. Tools keep nothing between two
+/// calls, so such a step brought nothing new, also where others came between.
 pub(crate) fn repeats(steps: &[Step]) -> usize {
-    let same = |a: &Step, b: &Step| {
-        let act = |step: &Step| step.reply.as_ref().map(act);
-        act(a) == act(b) && a.observation.text == b.observation.text
-    };
-    steps.windows(2).rev().take_while(|pair| same(&pair[0], &pair[1])).count()
+    let Some((last, earlier)) = steps.split_last() else { return 0 };
+    earlier.iter().filter(|step| same(step, last)).count()
 }
 
-fn act(decision: &Decision) -> (String, String) {
-    (decision.action.clone(), decision.action_input.clone())
+/// The same action on the same input with the same result, whatever the thought.
+fn same(a: &Step, b: &Step) -> bool {
+    fn call(step: &Step) -> Option<(&str, &str)> {
+        let Decision { action, action_input, .. } = step.reply.as_ref()?;
+        Some((action, action_input))
+    }
+    call(a) == call(b) && a.observation.text == b.observation.text
 }

@@ -2,7 +2,7 @@
 
 use agentflow_llm::{ChatError, ChatModel, ChatReply, ChatRequest, Message, Sampling, Usage};
 
-use crate::prompt::{PlannerPrompt, State, planner_schema};
+use crate::prompt::{PlannerPrompt, State, correction, planner_schema, shorten};
 use crate::trajectory::Decision;
 
 /// How model calls of planner and verifier are made.
@@ -24,69 +24,69 @@ pub struct Planner<'a> {
 /// What came of asking for a decision.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Planned {
-    /// The messages the planner read (those of the first try).
+    /// The messages that `reply` answers.
     pub prompt: Vec<Message>,
     /// The decision, or why the reply could not be read, twice.
     pub decision: Result<Decision, String>,
     pub reply: ChatReply,
     /// All tries together.
     pub usage: Usage,
+    /// Of all tries.
+    pub warnings: Vec<String>,
 }
 
 impl Planner<'_> {
-    /// The next decision. A reply that cannot be read is asked for once more, with the error shown.
+    /// The next decision. A reply that cannot be read is asked for once more, with the error shown, and without
+    /// thinking where thinking left no room for a reply.
     ///
     /// # Errors
     /// Where the model did not reply at all.
     pub async fn plan(&self, state: &State<'_>) -> Result<Planned, ChatError> {
         let actions: Vec<&str> = state.tools.iter().map(|tool| tool.name.as_str()).collect();
-        let prompt = self.prompt.render(state);
         let mut request = ChatRequest {
-            messages: prompt.clone(),
+            messages: self.prompt.render(state),
             schema: Some(planner_schema(&actions)),
             think: self.settings.think,
             sampling: step_sampling(&self.settings.sampling, state.steps.len()),
             max_tokens: self.settings.max_tokens,
             stop: Vec::new(),
         };
-        let (reply, problem) = match self.ask(&request, &actions).await? {
-            Asked { reply, decision: Ok(decision) } => {
-                let usage = reply.usage;
-                return Ok(Planned { prompt, decision: Ok(decision), reply, usage });
-            }
-            Asked { reply, decision: Err(problem) } => (reply, problem),
-        };
-        let mut usage = reply.usage;
-        request.messages.push(Message::assistant(reply.text));
-        request.messages.push(Message::user(format!(
-            "Your reply could not be used: {problem}. Reply with exactly one JSON object with `thought`, `action` and \
-             `action_input`, and keep it short."
-        )));
-        let Asked { reply, decision } = self.ask(&request, &actions).await?;
-        usage += reply.usage;
-        Ok(Planned { prompt, decision, reply, usage })
+        let mut asked = self.ask(&request, &actions).await?;
+        let mut usage = asked.reply.usage;
+        let mut warnings = asked.reply.warnings.clone();
+        if let Err(problem) = &asked.decision {
+            request.messages.extend(correction(&asked.reply.text, problem));
+            request.think &= !asked.only_thought;
+            asked = self.ask(&request, &actions).await?;
+            usage += asked.reply.usage;
+            warnings.extend_from_slice(&asked.reply.warnings);
+        }
+        let Asked { decision, reply, .. } = asked;
+        Ok(Planned { prompt: request.messages, decision, reply, usage, warnings })
     }
 
     async fn ask(&self, request: &ChatRequest, actions: &[&str]) -> Result<Asked, ChatError> {
-        let reply = match self.model.chat(request).await {
-            Ok(reply) => reply,
+        let (reply, violation, only_thought) = match self.model.chat(request).await {
+            Ok(reply) => (reply, None, false),
             Err(ChatError::SchemaViolated { violation, reply }) => {
-                return Ok(Asked { reply: *reply, decision: Err(violation.to_string()) });
+                (*reply, Some(violation.to_string()), false)
             }
             Err(ChatError::ThinkingExhausted { reply }) => {
-                let problem = "it was all thinking and no answer".to_owned();
-                return Ok(Asked { reply: *reply, decision: Err(problem) });
+                (*reply, Some("it was all thinking and no answer".to_owned()), true)
             }
             Err(error) => return Err(error),
         };
-        let decision = read(&reply.text, actions);
-        Ok(Asked { reply, decision })
+        // What breaks the schema may still be a decision, e.g. one in a code fence.
+        let decision = read(&reply.text, actions).map_err(|problem| violation.unwrap_or(problem));
+        Ok(Asked { reply, decision, only_thought })
     }
 }
 
 struct Asked {
     reply: ChatReply,
     decision: Result<Decision, String>,
+    /// The token limit was used up before the reply began.
+    only_thought: bool,
 }
 
 /// Every step draws from a stream of its own, so that a repeated prompt is not answered by the same tokens.
@@ -97,10 +97,22 @@ fn step_sampling(sampling: &Sampling, step: usize) -> Sampling {
 
 /// Reads a decision, whatever the server promised about it.
 fn read(text: &str, actions: &[&str]) -> Result<Decision, String> {
-    let decision: Decision = serde_json::from_str(text).map_err(|e| e.to_string())?;
-    if actions.contains(&decision.action.as_str()) {
-        Ok(decision)
+    let decision: Decision = serde_json::from_str(object(text)).map_err(|e| e.to_string())?;
+    let Decision { action, action_input, .. } = &decision;
+    if !actions.contains(&action.as_str()) {
+        let action = shorten(action, 60);
+        Err(format!("`{action}` is no action; there are {}", actions.join(", ")))
+    } else if action == "answer" && action_input.trim().is_empty() {
+        Err("`action_input` of `answer` is empty, and should be the answer".to_owned())
     } else {
-        Err(format!("`{}` is no action; there are {}", decision.action, actions.join(", ")))
+        Ok(decision)
+    }
+}
+
+/// The object in `text`: servers that do not constrain the reply let models put fences and words around it.
+fn object(text: &str) -> &str {
+    match (text.find('{'), text.rfind('}')) {
+        (Some(first), Some(last)) if first < last => &text[first..=last],
+        _ => text,
     }
 }

@@ -102,6 +102,17 @@ pub fn compact<'a>(
     messages
 }
 
+/// The turns that ask for a reply once more, and show what was wrong with it.
+pub(crate) fn correction(reply: &str, problem: &str) -> [Message; 2] {
+    // Templates want the roles in turn, and some servers refuse a message without content.
+    let said = if reply.trim().is_empty() { "(no reply)".to_owned() } else { shorten(reply, 2000) };
+    let text = format!(
+        "Your reply could not be used: {problem}. Reply with exactly one JSON object with `thought`, `action` and \
+         `action_input`, and keep it short."
+    );
+    [Message::assistant(said), Message::user(text)]
+}
+
 /// The JSON schema of a planner reply, for the tools on offer.
 pub fn planner_schema(actions: &[&str]) -> Value {
     json!({
@@ -146,7 +157,7 @@ fn full(state: &State) -> Vec<Message> {
     let mut text = format!("Question:\n{}\n\n", state.question);
     push_steps(&mut text, state.steps);
     if repeats(state.steps) > 0 {
-        text.push_str("The last step repeated the one before it and gave the same result. Do something else, or answer.\n\n");
+        text.push_str("The last step repeated an earlier one and gave the same result. Do something else, or answer.\n\n");
     }
     match state.tools {
         [only] if only.name == "answer" => {
@@ -184,7 +195,7 @@ fn written(step: &Step) -> String {
 }
 
 /// At most `limit` characters of `text`: its head and its tail, with what is missing counted between them.
-fn shorten(text: &str, limit: usize) -> String {
+pub(crate) fn shorten(text: &str, limit: usize) -> String {
     let length = text.chars().count();
     if length <= limit {
         return text.to_owned();

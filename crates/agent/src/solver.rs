@@ -2,13 +2,14 @@
 //!
 //! It ends when the planner answers. When the verifier finds the results sufficient, when steps run out, or when the
 //! planner repeats itself, the planner is asked once more with `answer` as the only action. When the budget is gone, no
-//! model is asked again, and the last computed result is the answer.
+//! model is asked again, and the last computed result is the answer; a call that is running when the time is up is cut.
 
+use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use agentflow_llm::{ChatError, ChatModel, Usage};
-use agentflow_tools::{Observation, SandboxError};
+use agentflow_tools::{Cancel, Observation, SandboxError};
 use tokio_util::sync::CancellationToken;
 
 use crate::executor::Executor;
@@ -18,17 +19,20 @@ use crate::prompt::{PlannerPrompt, Profile, State, ToolLine};
 use crate::trajectory::{
     Decision, ModelRecord, SCHEMA, SamplingRecord, Step, Stop, Trajectory, Verdict,
 };
-use crate::verifier::Verifier;
+use crate::verifier::{Judged, Verifier};
 
-/// Same step, same result, this often in a row: the planner is stuck and has to answer.
+/// A step that repeats this many earlier ones: the planner is stuck and has to answer.
 const MAX_REPEATS: usize = 2;
 
 /// What one question may cost.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Budget {
+    /// Steps before the planner has to answer; that answer is one more.
     pub max_steps: usize,
-    /// Prompt and completion tokens of all calls together; `None` for no limit.
+    /// Prompt and completion tokens of all calls together; `None` for no limit. Once they are used up, planner and
+    /// verifier are not asked again, so the last step can exceed them.
     pub max_tokens: Option<u64>,
+    /// Wall-clock time; `None` for no limit. A call that runs when it is over is cut.
     pub max_wall: Option<Duration>,
 }
 
@@ -71,14 +75,18 @@ pub enum SolveError {
 enum Broken {
     #[error(transparent)]
     Model(#[from] ChatError),
-    #[error("{0}")]
+    #[error(transparent)]
     Sandbox(#[from] SandboxError),
     #[error(transparent)]
     Solve(#[from] SolveError),
+    #[error("the time for this question is up")]
+    OutOfTime,
 }
 
 impl Solver<'_> {
     /// Solves one question and gives the record, also of an attempt that failed (`stop` says so).
+    ///
+    /// Dropping the future ends the call that is running, of model or tool.
     ///
     /// # Errors
     /// If the attempt was interrupted through `cancel`.
@@ -93,7 +101,7 @@ impl Solver<'_> {
         let mut attempt = Attempt {
             solver: self,
             question,
-            started,
+            deadline: self.budget.max_wall.and_then(|most| started.checked_add(most)),
             memory: Memory::default(),
             usage: Usage::default(),
             warned: Vec::new(),
@@ -101,8 +109,9 @@ impl Solver<'_> {
         let sandbox = self.executor().sandbox().report().level.to_string();
         let (stop, answer, error) = match attempt.run(on_event).await {
             Ok((stop, answer)) => (stop, answer, None),
+            Err(Broken::OutOfTime) => (Stop::Budget, attempt.memory.last_result(), None),
             Err(Broken::Solve(error)) => return Err(error),
-            Err(error) => (Stop::Failed, None, Some(error.to_string())),
+            Err(error) => (Stop::Failed, None, Some(with_causes(&error))),
         };
         Ok(Trajectory {
             schema: SCHEMA.to_owned(),
@@ -144,11 +153,26 @@ fn lock(executor: &Mutex<Executor>) -> MutexGuard<'_, Executor> {
     executor.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+/// `error` and what caused it: a trajectory has one line for both.
+fn with_causes(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// Ends a tool call when it is dropped; by then the call is over, or nobody waits for it any more.
+struct EndOnDrop(Cancel);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
 /// One question being solved.
 struct Attempt<'a> {
     solver: &'a Solver<'a>,
     question: &'a str,
-    started: Instant,
+    deadline: Option<Instant>,
     memory: Memory,
     usage: Usage,
     /// Warnings told already: most repeat with every call.
@@ -165,46 +189,44 @@ impl Attempt<'_> {
             if self.over_budget() {
                 return Ok((Stop::Budget, self.memory.last_result()));
             }
-            let out_of_steps = self.memory.steps().len() >= self.solver.budget.max_steps;
-            let step = self.step(conclude || out_of_steps, on_event).await?;
-            let answer = step
-                .reply
-                .as_ref()
-                .filter(|decision| decision.action == "answer" && step.observation.ok)
-                .map(|decision| decision.action_input.trim().to_owned());
-            conclude = step.verdict.sufficient;
-            on_event(Event::StepDone { step: &step });
-            self.memory.push(step);
-            match answer {
-                Some(answer) if out_of_steps => return Ok((Stop::MaxSteps, Some(answer))),
-                Some(answer) => return Ok((Stop::Answered, Some(answer))),
-                // Asked to answer and did not: what was computed last has to do.
-                None if out_of_steps => return Ok((Stop::MaxSteps, self.memory.last_result())),
-                None => conclude |= self.memory.repeats() >= MAX_REPEATS,
+            let last = self.memory.steps().len() >= self.solver.budget.max_steps;
+            let stop = if last && !conclude { Stop::MaxSteps } else { Stop::Answered };
+            let Outcome { answer, sufficient } = self.step(conclude || last, last, on_event).await?;
+            if answer.is_some() {
+                return Ok((stop, answer));
             }
+            if last {
+                // Asked to answer and did not: what was computed last has to do.
+                return Ok((Stop::MaxSteps, self.memory.last_result()));
+            }
+            conclude = sufficient || self.memory.repeats() >= MAX_REPEATS;
         }
     }
 
-    /// Plans, executes and verifies one step; with `conclude`, `answer` is the only action on offer.
+    /// Plans, executes, judges and remembers one step. With `conclude`, `answer` is the only action on offer; after the
+    /// `last` step there is nothing to judge.
     async fn step(
         &mut self,
         conclude: bool,
+        last: bool,
         on_event: &mut (dyn FnMut(Event) + Send),
-    ) -> Result<Step, Broken> {
+    ) -> Result<Outcome, Broken> {
         let started = Instant::now();
         let index = self.memory.steps().len();
         let tools = tools_on_offer(&self.solver.executor(), conclude);
-        let planned = self.plan(&tools).await?;
-        self.warn(&planned.reply.warnings, on_event);
-        let observation = match &planned.decision {
+        let Planned { prompt, decision, reply, usage, warnings } = self.plan(&tools).await?;
+        self.usage += usage;
+        self.warn(&warnings, on_event);
+        let observation = match &decision {
             Ok(decision) => {
                 on_event(Event::Decided { index, decision });
                 self.execute(decision).await?
             }
-            Err(problem) => Observation::failed(format!("the planner's reply could not be read: {problem}")),
+            Err(problem) => {
+                Observation::failed(format!("the planner's reply could not be read: {problem}"))
+            }
         };
         on_event(Event::Observed { observation: &observation });
-        let Planned { prompt, decision, reply, usage } = planned;
         let mut step = Step {
             index,
             prompt,
@@ -214,21 +236,28 @@ impl Attempt<'_> {
             token_ids: reply.token_ids,
             logprobs: reply.logprobs,
             observation,
-            verdict: Verdict { sufficient: true, reason: "the planner answered".to_owned() },
+            verdict: Verdict {
+                sufficient: false,
+                reason: "the verifier gave no verdict".to_owned(),
+            },
             label: None,
             prm_score: None,
             usage,
             wall_ms: 0,
         };
-        self.usage += usage;
-        let answered = step.reply.as_ref().is_some_and(|decision| decision.action == "answer");
-        if !answered {
-            let usage = self.verify(&mut step).await?;
-            step.usage += usage;
-            self.usage += usage;
-        }
+        let answer = answer(&step);
+        // The step was done, so it is kept, also where the verifier fails.
+        let judged = self.judge(&step, answer.is_some(), last).await.map(|judged| {
+            self.usage += judged.usage;
+            step.usage += judged.usage;
+            step.verdict = judged.verdict;
+            self.warn(&judged.warnings, on_event);
+        });
         step.wall_ms = started.elapsed().as_millis() as u64;
-        Ok(step)
+        on_event(Event::StepDone { step: &step });
+        let sufficient = step.verdict.sufficient;
+        self.memory.push(step);
+        judged.map(|()| Outcome { answer, sufficient })
     }
 
     async fn plan(&self, tools: &[ToolLine]) -> Result<Planned, Broken> {
@@ -243,31 +272,46 @@ impl Attempt<'_> {
             tools,
             max_steps: self.solver.budget.max_steps,
         };
-        self.unless_cancelled(planner.plan(&state)).await
+        self.in_time(planner.plan(&state)).await
     }
 
-    /// Writes the verdict into `step`; gives what it cost.
-    async fn verify(&self, step: &mut Step) -> Result<Usage, Broken> {
+    /// The verdict on `step`; a model is asked only where its word can change what happens next.
+    async fn judge(&self, step: &Step, answered: bool, last: bool) -> Result<Judged, Broken> {
+        if answered {
+            return Ok(Judged::unasked(true, "the planner answered"));
+        }
+        if last {
+            return Ok(Judged::unasked(false, "there are no more steps"));
+        }
+        if self.over_budget() {
+            return Ok(Judged::unasked(false, "the budget is used up"));
+        }
+        if !step.observation.ok {
+            return Ok(Judged::unasked(false, "a step that failed settles nothing"));
+        }
         let mut steps = self.memory.steps().to_vec();
         steps.push(step.clone());
-        let verdict = self.solver.verifier.verify(self.question, &steps);
-        let (verdict, usage) = self.unless_cancelled(verdict).await?;
-        // A failed step settles nothing, whatever the judge says.
-        let sufficient = verdict.sufficient && step.observation.ok;
-        step.verdict = Verdict { sufficient, ..verdict };
-        Ok(usage)
+        self.in_time(self.solver.verifier.verify(self.question, &steps)).await
     }
 
-    /// Runs the tool on a thread that may block; on cancellation the sandbox kills what runs in it.
+    /// Runs the tool on a thread that may block. On cancellation, and when the time is up, the sandbox kills what runs
+    /// in it; of a call that ran out of time the observation says so.
     async fn execute(&self, decision: &Decision) -> Result<Observation, Broken> {
         let Solver { executor, cancel, .. } = self.solver;
-        let kill = self.solver.executor().sandbox().cancel();
-        let (executor, decision) = (executor.clone(), decision.clone());
-        let mut call = tokio::task::spawn_blocking(move || lock(&executor).execute(&decision));
+        let end = EndOnDrop(Cancel::default());
+        let (executor, decision, switch) = (executor.clone(), decision.clone(), end.0.clone());
+        let mut call =
+            tokio::task::spawn_blocking(move || lock(&executor).execute(&decision, &switch));
+        let cut = async {
+            tokio::select! {
+                () = cancel.cancelled() => {}
+                () = self.time_up() => {}
+            }
+        };
         let finished = tokio::select! {
             finished = &mut call => finished,
-            () = cancel.cancelled() => {
-                kill.cancel();
+            () = cut => {
+                end.0.cancel();
                 call.await // the sandbox is empty when this returns
             }
         };
@@ -277,21 +321,30 @@ impl Attempt<'_> {
         Ok(finished.map_err(|_| SolveError::ToolPanicked)??)
     }
 
-    async fn unless_cancelled<T>(
+    /// What a model says, unless the attempt is cancelled or its time is up first.
+    async fn in_time<T>(
         &self,
         call: impl Future<Output = Result<T, ChatError>>,
     ) -> Result<T, Broken> {
         tokio::select! {
+            biased;
             () = self.solver.cancel.cancelled() => Err(SolveError::Interrupted.into()),
             result = call => Ok(result?),
+            () = self.time_up() => Err(Broken::OutOfTime),
+        }
+    }
+
+    async fn time_up(&self) {
+        match self.deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+            None => std::future::pending().await,
         }
     }
 
     fn over_budget(&self) -> bool {
-        let Budget { max_tokens, max_wall, .. } = self.solver.budget;
         let tokens = self.usage.prompt_tokens + self.usage.completion_tokens;
-        max_tokens.is_some_and(|most| tokens >= most)
-            || max_wall.is_some_and(|most| self.started.elapsed() >= most)
+        self.solver.budget.max_tokens.is_some_and(|most| tokens >= most)
+            || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     fn warn(&mut self, warnings: &[String], on_event: &mut (dyn FnMut(Event) + Send)) {
@@ -302,6 +355,18 @@ impl Attempt<'_> {
             }
         }
     }
+}
+
+/// What the loop goes on with after a step.
+struct Outcome {
+    answer: Option<String>,
+    sufficient: bool,
+}
+
+/// The answer, where `step` gave one.
+fn answer(step: &Step) -> Option<String> {
+    let decision = step.reply.as_ref().filter(|decision| decision.action == "answer")?;
+    step.observation.ok.then(|| decision.action_input.trim().to_owned())
 }
 
 fn tools_on_offer(executor: &Executor, conclude: bool) -> Vec<ToolLine> {

@@ -70,7 +70,7 @@ pub struct SamplingRecord {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Step {
     pub index: usize,
-    /// The messages that the planner read.
+    /// The messages that `raw` answers: where it is a second try, the first and what was wrong with it included.
     pub prompt: Vec<Message>,
     /// The decision; `None` where the reply could not be read, after one retry.
     pub reply: Option<Decision>,
@@ -132,7 +132,7 @@ pub enum Stop {
 /// A line that is no trajectory.
 #[derive(Debug, thiserror::Error)]
 pub enum TrajectoryError {
-    #[error("line {line} is not a trajectory: {reason}")]
+    #[error("line {line} is not a trajectory: {reason}; remove it, or make the file again")]
     Line { line: usize, reason: String },
     #[error(
         "line {line} has schema `{found}`; this version of agentflow reads `{SCHEMA}`, so use the version that wrote it"
@@ -150,10 +150,11 @@ impl Trajectory {
         let value: Value = serde_json::from_str(text).map_err(unreadable)?;
         match value["schema"].as_str() {
             Some(SCHEMA) => serde_json::from_value(value).map_err(unreadable),
-            other => Err(TrajectoryError::Schema {
-                line,
-                found: other.unwrap_or("none").to_owned(),
-            }),
+            Some(other) => Err(TrajectoryError::Schema { line, found: other.to_owned() }),
+            None => {
+                let reason = format!("it does not say `\"schema\": \"{SCHEMA}\"`");
+                Err(TrajectoryError::Line { line, reason })
+            }
         }
     }
 }

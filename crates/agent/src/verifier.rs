@@ -15,18 +15,23 @@ pub enum Verifier<'a> {
     Planner,
 }
 
+/// What came of asking for a verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged {
+    pub verdict: Verdict,
+    pub usage: Usage,
+    /// What the backend noticed and could live with.
+    pub warnings: Vec<String>,
+}
+
 impl Verifier<'_> {
-    /// The verdict on `steps`, and what it cost.
+    /// The verdict on `steps`.
     ///
     /// # Errors
     /// Where the model did not reply at all. A reply that cannot be read is a verdict: not sufficient.
-    pub async fn verify(
-        &self,
-        question: &str,
-        steps: &[Step],
-    ) -> Result<(Verdict, Usage), ChatError> {
+    pub async fn verify(&self, question: &str, steps: &[Step]) -> Result<Judged, ChatError> {
         let Self::Model { model, settings } = self else {
-            return Ok((go_on("the planner decides when to answer"), Usage::default()));
+            return Ok(Judged::unasked(false, "the planner decides when to answer"));
         };
         let request = ChatRequest {
             messages: verifier_messages(question, steps),
@@ -36,20 +41,26 @@ impl Verifier<'_> {
             max_tokens: settings.max_tokens,
             stop: Vec::new(),
         };
-        match model.chat(&request).await {
-            Ok(reply) => {
-                let verdict = serde_json::from_str(&reply.text)
-                    .unwrap_or_else(|_| go_on("the verifier's reply could not be read"));
-                Ok((verdict, reply.usage))
-            }
-            Err(ChatError::SchemaViolated { reply, .. } | ChatError::ThinkingExhausted { reply }) => {
-                Ok((go_on("the verifier's reply could not be read"), reply.usage))
-            }
-            Err(error) => Err(error),
-        }
+        let (reply, conforms) = match model.chat(&request).await {
+            Ok(reply) => (reply, true),
+            Err(
+                ChatError::SchemaViolated { reply, .. } | ChatError::ThinkingExhausted { reply },
+            ) => (*reply, false),
+            Err(error) => return Err(error),
+        };
+        let verdict = conforms.then(|| serde_json::from_str(&reply.text).ok()).flatten();
+        let verdict = verdict.unwrap_or_else(|| Verdict {
+            sufficient: false,
+            reason: "the verifier's reply could not be read".to_owned(),
+        });
+        Ok(Judged { verdict, usage: reply.usage, warnings: reply.warnings })
     }
 }
 
-fn go_on(reason: &str) -> Verdict {
-    Verdict { sufficient: false, reason: reason.to_owned() }
+impl Judged {
+    /// What can be said without a model.
+    pub(crate) fn unasked(sufficient: bool, reason: &str) -> Self {
+        let verdict = Verdict { sufficient, reason: reason.to_owned() };
+        Self { verdict, usage: Usage::default(), warnings: Vec::new() }
+    }
 }

@@ -54,7 +54,8 @@ pub(crate) async fn choose(args: &ModelArgs, narrator: &Narrator) -> Result<Chos
                 Failure::usage(anyhow!("--backend replay plays a recording; name it with --model FILE"))
             })?;
             let replay = Replay::open(path).map_err(Failure::work)?;
-            (Box::new(replay) as Box<dyn ChatModel>, Profile::Full)
+            let profile = profile(&replay)?;
+            (Box::new(replay) as Box<dyn ChatModel>, profile)
         }
     };
     let model = match &args.record {
@@ -170,6 +171,12 @@ fn local(args: &ModelArgs) -> Result<(Box<dyn ChatModel>, Profile), Failure> {
     // Processors compute f32 fastest, whatever the files hold.
     let model = Local::load(&files, name, Some(args.num_ctx), DType::F32, &Device::Cpu)
         .map_err(Failure::work)?;
-    let profile = model.prompt_profile().parse().map_err(Failure::work)?;
+    let profile = profile(&model)?;
     Ok((Box::new(model), profile))
+}
+
+/// The prompts that a model was trained on; the full ones where it does not say.
+fn profile(model: &dyn ChatModel) -> Result<Profile, Failure> {
+    let name = model.info().prompt_profile.as_deref().unwrap_or("full");
+    name.parse().map_err(Failure::work)
 }

@@ -17,6 +17,9 @@ use clap::Parser;
 
 use arguments::{Cli, Command, EvalCommand, TrainCommand};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What `main` makes of a failed command.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {

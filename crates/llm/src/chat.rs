@@ -218,6 +218,9 @@ pub struct ModelInfo {
     pub adapter: Option<String>,
     /// Context window in tokens that was asked for.
     pub num_ctx: Option<u32>,
+    /// Prompts that the model was trained on, where it knows no others.
+    #[serde(default)]
+    pub prompt_profile: Option<String>,
 }
 
 #[async_trait]

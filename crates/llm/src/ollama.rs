@@ -152,6 +152,7 @@ impl Ollama {
             digest: None,
             adapter: None,
             num_ctx: Some(config.num_ctx),
+            prompt_profile: None,
         };
         Ok(Self {
             info,

@@ -96,6 +96,7 @@ impl OpenAi {
             digest: None,
             adapter: None,
             num_ctx: None,
+            prompt_profile: None,
         };
         Ok(Self {
             info,

@@ -78,6 +78,22 @@ impl Config {
         if json["tie_word_embeddings"].is_null() {
             json["tie_word_embeddings"] = false.into();
         }
+        for key in [
+            "vocab_size",
+            "hidden_size",
+            "intermediate_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "num_key_value_heads",
+            "head_dim",
+            "max_position_embeddings",
+            "rms_norm_eps",
+            "rope_theta",
+        ] {
+            if !json[key].is_number() {
+                return Err(invalid(format!("`{key}` is missing or no number")));
+            }
+        }
         let config: Self = serde_json::from_value(json).map_err(|e| invalid(e.to_string()))?;
         config.check().map_err(invalid)?;
         Ok(config)

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, OnceLock};
 
-use agentflow_llm::schema;
 use agentflow_llm::{
     ChatError, ChatEvent, ChatModel, ChatReply, ChatRequest, Finish, ModelInfo, Usage,
 };
@@ -54,13 +53,9 @@ impl Local {
             digest: Some(loaded.digest.clone()),
             adapter: None,
             num_ctx: Some(context as u32),
+            prompt_profile: Some(loaded.prompt_profile.clone()),
         };
         Ok(Self { inner: Arc::new(Inner { loaded, info, context, grammar: OnceLock::new() }) })
-    }
-
-    /// The prompt profile that the model was trained with.
-    pub fn prompt_profile(&self) -> &str {
-        &self.inner.loaded.prompt_profile
     }
 
     /// Generates one reply, giving its pieces to `on_event` until it returns false; then the rest is not generated.
@@ -296,14 +291,10 @@ fn finished(
         ModelError::Schema(reason) => ChatError::SchemaRejected { reason },
         other => engine_error(other),
     })?;
-    let Some(schema) = &request.schema else { return Ok(reply) };
-    if reply.text.is_empty() && reply.thinking.is_some() {
+    if request.schema.is_some() && reply.text.is_empty() && reply.thinking.is_some() {
         return Err(ChatError::ThinkingExhausted { reply: Box::new(reply) });
     }
-    match schema::validate(schema, &reply.text) {
-        Ok(_) => Ok(reply),
-        Err(violation) => Err(ChatError::SchemaViolated { violation, reply: Box::new(reply) }),
-    }
+    request.conforming(reply)
 }
 
 fn engine_error(reason: impl ToString) -> ChatError {

@@ -103,7 +103,7 @@ fn greedy_continuations_are_those_of_transformers() {
         for case in cases(name) {
             let mut cache = model.new_cache();
             let mut next = ids(&case["ids"]);
-            let mut continuation = Vec::new();
+            let mut continuation: Vec<u32> = Vec::new();
             for _ in 0..16 {
                 let rows = logits(&model, &next, Some(&mut cache));
                 next = vec![argmax(rows.last().expect("at least one token"))];

@@ -148,6 +148,14 @@ fn snippets_of_a_batch_have_names_of_their_own() {
 }
 
 #[test]
+fn the_same_code_prints_the_same_in_every_run() {
+    let mut sandbox = sandbox();
+    let code = "print({str(n) for n in range(50)})";
+    let first = sandbox.run(code).expect("the sandbox works").stdout;
+    assert_eq!(sandbox.run(code).expect("the sandbox works").stdout, first);
+}
+
+#[test]
 fn the_import_guard_names_what_may_be_imported() {
     let mut sandbox = sandbox();
     for module in ["requests", "os", "subprocess", "os.path"] {

@@ -193,7 +193,7 @@ fn what_the_code_left_in_its_folder_is_removed_and_links_lead_the_host_nowhere()
 fn code_of_any_size_gets_in() {
     let code = format!("x = '{}'\nlen(x)", "y".repeat(3 << 20));
     run_everywhere(&Limits::default(), &code, |run| {
-        assert_eq!(run.stdout, format!("{}\n", 3 << 20))
+        assert_eq!(run.stdout, format!("{}\n", 3 << 20));
     });
 }
 
@@ -281,6 +281,8 @@ fn nothing_survives_a_killed_broker() {
             .args(["--ignored", "--exact", "endless"])
             .env("SANDBOX_LEVEL", level.to_string())
             .env("SANDBOX_BEAT", &beat)
+            // Without an own file system the scratch folder stays when nobody is left to remove it.
+            .env("TMPDIR", folder.path())
             .stdout(std::process::Stdio::null())
             .spawn()
             .expect("this test, again");
@@ -295,7 +297,7 @@ fn nothing_survives_a_killed_broker() {
         broker.kill().expect("a kill");
         broker.wait().expect("an end");
         let started = Instant::now();
-        while family.iter().any(|pid| is_running(pid)) {
+        while family.iter().any(is_running) {
             assert!(started.elapsed() < Duration::from_secs(5), "{family:?} survived at {level}");
             std::thread::sleep(Duration::from_millis(20));
         }

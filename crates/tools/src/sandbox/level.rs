@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// A fresh environment, and the broker's clock and output cap; the code can do whatever the user can.
+    /// A fresh environment, resource limits, the broker's clock and output cap; within these, the code can do whatever
+    /// the user can.
     None,
-    /// Resource limits as well, and whatever else this system offers; files are not contained.
+    /// No capabilities either, and as root another user if possible; files and the network are not contained.
     Basic,
     /// Landlock, seccomp, no capabilities. Leaks which paths exist; bounds the disk only by polling.
     Medium,

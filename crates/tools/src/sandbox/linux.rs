@@ -7,6 +7,7 @@ mod namespaces;
 mod privileges;
 mod process;
 mod seccomp;
+mod system_calls;
 mod view;
 
 use std::fs::File;
@@ -138,7 +139,15 @@ impl Containment {
                 "fresh and allow-listed; own session, no terminal, no foreign descriptor",
             ),
             layer("broker", "wall clock, output cap, and the end of every descendant"),
-            layer("limits", "memory, processor time, file size, descriptors"),
+            layer(
+                "limits",
+                match self.level {
+                    Level::Strong => "memory, processor time, disk, descriptors, processes",
+                    _ => {
+                        "memory, processor time, file size, descriptors; disk and processes by polling"
+                    }
+                },
+            ),
         ];
         let mut missing = Vec::new();
         if self.level == Level::Strong {
@@ -147,10 +156,7 @@ impl Containment {
                 "user, mount, pid, net, ipc, uts, cgroup; read-only root, scratch of limited size",
             ));
         } else {
-            missing.push(lacks(
-                "namespaces",
-                "not at this level; existing paths can be told, disk use is polled",
-            ));
+            missing.push(lacks("namespaces", "not at this level; which paths exist can be told"));
         }
         if self.level >= Level::Medium && self.landlock_abi > 0 {
             layers.push(layer("landlock", format!("ABI {}", self.landlock_abi)));

@@ -116,6 +116,7 @@ impl Group {
         }
         // SAFETY: the group's number stays taken while anyone is in it; else the call fails.
         unsafe { libc::kill(-self.pid, libc::SIGKILL) };
+        #[allow(clippy::useless_conversion, reason = "another type on another system")]
         let time = |it: libc::timeval| {
             Duration::from_secs(it.tv_sec.unsigned_abs())
                 + Duration::from_micros(it.tv_usec.unsigned_abs().into())

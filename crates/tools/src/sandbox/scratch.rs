@@ -58,7 +58,7 @@ mod tests {
         fs::create_dir(&locked).expect("a folder");
         fs::write(locked.join("file"), "").expect("a file");
         std::os::unix::fs::symlink(elsewhere.path(), path.join("link")).expect("a link");
-        fs::set_permissions(&locked, fs::Permissions::from_mode(0)).expect("its permissions");
+        fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).expect("its permissions");
         drop(scratch);
         assert!(!path.exists());
         assert!(elsewhere.path().join("kept").exists());

@@ -1,7 +1,7 @@
 //! The process that becomes Python: everything it needs is prepared before the fork, because after it, in the child of a
 //! program with threads, only bare system calls are safe (signal-safety(7)): no allocation, no locks, no panics.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -66,6 +66,7 @@ pub(super) enum Step {
     Limits,
     ScratchFolder,
     Exec,
+    #[cfg(target_os = "linux")]
     Fork,
     #[cfg(target_os = "linux")]
     MountPrivate,
@@ -128,6 +129,7 @@ pub(super) struct Note {
 
 impl Note {
     pub(super) const FAILED: i32 = 1;
+    #[cfg(target_os = "linux")]
     pub(super) const ENDED: i32 = 2;
 
     pub(super) fn failed(failure: Failure) -> Self {
@@ -217,7 +219,8 @@ impl Worker {
             }
             libc::umask(0o077);
             for (index, rlimit) in self.rlimits.iter().enumerate() {
-                if rlimit.set() < 0 {
+                // Elsewhere some limits exist by name only.
+                if rlimit.set() < 0 && cfg!(target_os = "linux") {
                     return Failure::at(Step::Limits, index);
                 }
             }
@@ -297,9 +300,4 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
 
 pub(super) fn c_string(bytes: &[u8]) -> io::Result<CString> {
     CString::new(bytes).map_err(io::Error::other)
-}
-
-/// For messages.
-pub(super) fn lossy(text: &CStr) -> String {
-    text.to_string_lossy().into_owned()
 }

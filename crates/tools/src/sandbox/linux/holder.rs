@@ -122,7 +122,7 @@ impl Orders<'_> {
             if self.root.is_none() {
                 bury(worker);
             }
-            let us = |time: libc::timeval| time.tv_sec as i64 * 1_000_000 + time.tv_usec as i64;
+            let us = |time: libc::timeval| time.tv_sec * 1_000_000 + time.tv_usec;
             let none = Failure { step: 0, errno: 0, index: 0 };
             let cpu_us = us(usage.ru_utime) + us(usage.ru_stime);
             Note { kind: Note::ENDED, failure: none, status, cpu_us }.send();

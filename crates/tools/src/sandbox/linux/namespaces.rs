@@ -9,7 +9,7 @@ use std::path::Path;
 use std::ptr;
 
 use super::super::limits::Limits;
-use super::super::worker::{Failure, Step, c_string, lossy};
+use super::super::worker::{Failure, Step, c_string};
 use super::view::{DEVICES, View};
 
 /// For `clone`. The time namespace is left out: it hides nothing that the clock does not say.
@@ -135,7 +135,7 @@ impl Root {
                 | Made::Link { at, .. }
                 | Made::Shown { at, .. }
                 | Made::EmptyFile(at),
-            ) => lossy(at).trim_start_matches("/new").to_owned(),
+            ) => at.to_string_lossy().trim_start_matches("/new").to_owned(),
             None => String::new(),
         }
     }
