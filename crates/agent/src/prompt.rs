@@ -23,7 +23,9 @@ pub enum Profile {
 
 /// A profile that does not exist.
 #[derive(Debug, thiserror::Error)]
-#[error("unknown prompt profile `{0}`; known are `full` and `compact`, so correct `prompt_profile` in the model's agentflow.json")]
+#[error(
+    "unknown prompt profile `{0}`; known are `full` and `compact`, so correct `prompt_profile` in the model's agentflow.json"
+)]
 pub struct UnknownProfile(String);
 
 impl FromStr for Profile {
@@ -91,8 +93,10 @@ pub fn compact<'a>(
     question: &str,
     steps: impl Iterator<Item = (String, &'a Observation)>,
 ) -> Vec<Message> {
-    let mut messages =
-        vec![Message::system(include_str!("../prompts/compact/planner.md").trim()), Message::user(question)];
+    let mut messages = vec![
+        Message::system(include_str!("../prompts/compact/planner.md").trim()),
+        Message::user(question),
+    ];
     for (reply, observation) in steps {
         messages.push(Message::assistant(reply));
         // The first line says it all: a printed integer, or the name of the exception.
@@ -141,7 +145,10 @@ pub fn verifier_schema() -> Value {
 pub fn verifier_messages(question: &str, steps: &[Step]) -> Vec<Message> {
     let mut text = format!("Question:\n{question}\n\n");
     push_steps(&mut text, steps);
-    vec![Message::system(include_str!("../prompts/full/verifier.md").trim()), Message::user(text.trim())]
+    vec![
+        Message::system(include_str!("../prompts/full/verifier.md").trim()),
+        Message::user(text.trim()),
+    ]
 }
 
 fn full(state: &State) -> Vec<Message> {
@@ -164,7 +171,12 @@ fn full(state: &State) -> Vec<Message> {
             text.push_str("No further steps are possible. Give your best final answer now, with the action `answer`.");
         }
         _ => {
-            let _ = write!(text, "Decide step {} of at most {}.", state.steps.len() + 1, state.max_steps);
+            let _ = write!(
+                text,
+                "Decide step {} of at most {}.",
+                state.steps.len() + 1,
+                state.max_steps
+            );
         }
     }
     vec![Message::system(system.trim()), Message::user(text)]

@@ -191,7 +191,8 @@ impl Attempt<'_> {
             }
             let last = self.memory.steps().len() >= self.solver.budget.max_steps;
             let stop = if last && !conclude { Stop::MaxSteps } else { Stop::Answered };
-            let Outcome { answer, sufficient } = self.step(conclude || last, last, on_event).await?;
+            let Outcome { answer, sufficient } =
+                self.step(conclude || last, last, on_event).await?;
             if answer.is_some() {
                 return Ok((stop, answer));
             }

@@ -146,7 +146,8 @@ impl Trajectory {
     /// # Errors
     /// Names `line`, which counts from 1.
     pub fn from_line(text: &str, line: usize) -> Result<Self, TrajectoryError> {
-        let unreadable = |e: serde_json::Error| TrajectoryError::Line { line, reason: e.to_string() };
+        let unreadable =
+            |e: serde_json::Error| TrajectoryError::Line { line, reason: e.to_string() };
         let value: Value = serde_json::from_str(text).map_err(unreadable)?;
         match value["schema"].as_str() {
             Some(SCHEMA) => serde_json::from_value(value).map_err(unreadable),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
 
 /// Solve, evaluate and train a multi-step reasoning agent on a small local language model.
 ///
@@ -28,7 +29,8 @@ pub(crate) enum Command {
     },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Backend {
     /// Ollama if it answers and has a model, else the bundled tiny planner
     Auto,
@@ -43,10 +45,11 @@ pub(crate) enum Backend {
 }
 
 /// Which model, and how it is called.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Args, Serialize)]
+#[command(next_help_heading = "Model")]
 pub(crate) struct ModelArgs {
     /// Where the model runs
-    #[arg(long, value_enum, default_value = "auto")]
+    #[arg(long, value_enum, value_name = "WHERE", default_value = "auto")]
     pub(crate) backend: Backend,
     /// Model name (ollama, openai), model directory (local) or recording (replay)
     #[arg(long, value_name = "NAME|DIR|FILE")]
@@ -61,34 +64,41 @@ pub(crate) struct ModelArgs {
     #[arg(long)]
     pub(crate) think: bool,
     /// 0 takes the likeliest token every time
-    #[arg(long, default_value_t = 0.0, value_parser = temperature)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 0.0, value_parser = temperature, allow_negative_numbers = true)]
     pub(crate) temperature: f64,
     /// Keep the likeliest tokens up to this probability
-    #[arg(long, default_value_t = 1.0, value_parser = probability)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 1.0, value_parser = probability, allow_negative_numbers = true)]
     pub(crate) top_p: f64,
     /// Decides everything that is drawn
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub(crate) seed: u64,
     /// Most tokens of one reply [default: 512, with --think 8192]
     #[arg(long, value_name = "TOKENS")]
     pub(crate) max_tokens: Option<u32>,
+    /// Longest wait for a reply of the server [default: 900, for a model may have to be loaded first]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
+    pub(crate) timeout: Option<f64>,
     /// Append every model exchange to FILE, to be played back with --backend replay
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
 }
 
 /// How the agent loop runs.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Args, Serialize)]
+#[command(next_help_heading = "Agent loop")]
 pub(crate) struct LoopArgs {
     /// Most steps before the planner has to answer
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    #[arg(long, value_name = "STEPS", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub(crate) max_steps: u64,
     /// Most prompt and completion tokens in all
     #[arg(long, value_name = "TOKENS")]
     pub(crate) max_total_tokens: Option<u64>,
-    /// Most seconds a question
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    /// Most time for a question
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     pub(crate) max_seconds: Option<f64>,
+    /// Most time for one call of a tool
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0, value_parser = seconds, allow_negative_numbers = true)]
+    pub(crate) tool_timeout: f64,
     /// How tools are contained: auto takes the best that works here
     #[arg(long, value_name = "LEVEL", default_value = "auto")]
     pub(crate) sandbox: agentflow_tools::LevelWanted,
@@ -98,19 +108,19 @@ pub(crate) struct LoopArgs {
 pub(crate) struct SolveArgs {
     /// The question; `-` reads it from standard input
     pub(crate) question: String,
+    /// Print the whole trajectory as JSON instead of the answer
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Append the trajectory to FILE, as one line of JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
+    /// Show warnings only, not the steps
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     #[command(flatten)]
     pub(crate) agent: LoopArgs,
-    /// Print the whole trajectory as JSON instead of the answer
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// Append the trajectory to FILE
-    #[arg(long, value_name = "FILE")]
-    pub(crate) trace: Option<PathBuf>,
-    /// Do not show the steps
-    #[arg(long, short)]
-    pub(crate) quiet: bool,
 }
 
 #[derive(Debug, Args)]
@@ -122,7 +132,7 @@ pub(crate) struct EvalArgs {
     pub(crate) run: EvalRunArgs,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize)]
 pub(crate) struct EvalRunArgs {
     /// Benchmark: `arith`
     #[arg(long, short, value_name = "NAME", default_value = "arith")]
@@ -131,13 +141,13 @@ pub(crate) struct EvalRunArgs {
     #[arg(long, default_value = "test")]
     pub(crate) split: agentflow_eval::arith::Split,
     /// How many problems
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, value_name = "PROBLEMS", default_value_t = 1000)]
     pub(crate) limit: u64,
     /// Which problems: another seed draws others
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub(crate) problem_seed: u64,
     /// Attempts at the same time
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=256))]
+    #[arg(long, value_name = "ATTEMPTS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=256))]
     pub(crate) concurrency: u64,
     /// Where run directories are made
     #[arg(long, value_name = "DIR", default_value = "runs")]
@@ -163,10 +173,10 @@ pub(crate) struct ProblemsArgs {
     #[arg(long, default_value = "test")]
     pub(crate) split: agentflow_eval::arith::Split,
     /// How many
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, value_name = "PROBLEMS", default_value_t = 10)]
     pub(crate) limit: u64,
     /// Which: another seed draws others
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub(crate) seed: u64,
 }
 

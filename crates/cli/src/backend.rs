@@ -1,11 +1,14 @@
 //! Which model answers: the one asked for, or the best that is at hand.
 
 use std::path::Path;
+use std::time::Duration;
 
 use agentflow_agent::prompt::Profile;
 use agentflow_agent::{CallSettings, Verifier};
 use agentflow_llm::ollama::{self, Host, LocalModel};
-use agentflow_llm::{ApiKey, ChatModel, Ollama, OllamaConfig, OpenAi, OpenAiConfig, Recorder, Replay, Sampling};
+use agentflow_llm::{
+    ApiKey, ChatError, ChatModel, Ollama, OllamaConfig, OpenAi, OpenAiConfig, Recorder, Replay, Sampling, Timeouts,
+};
 use agentflow_model::{Local, ModelFiles, bundled};
 use anyhow::anyhow;
 use candle_core::{DType, Device};
@@ -42,7 +45,7 @@ pub(crate) async fn choose(args: &ModelArgs, narrator: &Narrator) -> Result<Chos
             let name = match &args.model {
                 Some(name) => name.clone(),
                 None => pulled(&host).await?.ok_or_else(|| {
-                    Failure::work(anyhow!("Ollama at {} has no model; get one with `ollama pull qwen3:8b`", host.url()))
+                    Failure::work(anyhow!("Ollama at `{}` has no model; get one with `ollama pull qwen3:8b`", host.url()))
                 })?,
             };
             (connect(host, name, args).await?, Profile::Full)
@@ -95,8 +98,9 @@ async fn automatic(
             // A model that was asked for by name is not replaced by another.
             Some(name) => {
                 return Err(Failure::work(anyhow!(
-                    "model `{name}` is neither a directory nor on Ollama at {}; get it with `ollama pull {name}`",
-                    host.url()
+                    "model `{name}` is neither a directory nor on Ollama at `{}`; get it with `ollama pull {name}`{}",
+                    host.url(),
+                    others(&probe.models)
                 )));
             }
             None => match preferred(&probe.models) {
@@ -107,21 +111,30 @@ async fn automatic(
                 None => "Ollama has no model; `ollama pull qwen3:8b` gets one".to_owned(),
             },
         },
-        Err(_) if args.model.is_some() => {
+        Err(error) if args.model.is_some() => {
             let name = args.model.as_deref().unwrap_or_default();
-            return Err(Failure::work(anyhow!(
-                "model `{name}` is no directory, and no Ollama answers at {}; start it with `ollama serve`, \
-                 or name a model directory",
-                host.url()
-            )));
+            let error = anyhow!(error);
+            return Err(Failure::work(error.context(format!("model `{name}` is no directory, and Ollama cannot be asked"))));
         }
-        Err(_) => format!(
-            "no Ollama at {}; for real questions install it (https://ollama.com) and run `ollama pull qwen3:8b`",
+        Err(ChatError::Unreachable { .. }) => format!(
+            "no Ollama at {}; for more, install it from https://ollama.com and run `ollama pull qwen3:8b`",
             host.url()
         ),
+        Err(error) => format!("Ollama cannot be used: {error}"),
     };
-    narrator.note(&format!("model: the bundled tiny planner, which knows school arithmetic only ({reason})"));
+    narrator.notice(&format!("model: the bundled tiny planner, which knows school arithmetic only ({reason})"));
     local(args)
+}
+
+/// What could be used instead, for the end of a message.
+fn others(models: &[LocalModel]) -> String {
+    match models {
+        [] => String::new(),
+        models => {
+            let names: Vec<String> = models.iter().map(|model| format!("`{}`", model.name)).collect();
+            format!(", or use one that is there: {}", names.join(", "))
+        }
+    }
 }
 
 fn host(args: &ModelArgs) -> Result<Host, Failure> {
@@ -132,7 +145,11 @@ fn host(args: &ModelArgs) -> Result<Host, Failure> {
 }
 
 async fn connect(host: Host, name: String, args: &ModelArgs) -> Result<Box<dyn ChatModel>, Failure> {
-    let config = OllamaConfig { num_ctx: args.num_ctx, ..OllamaConfig::new(host, name) };
+    let config = OllamaConfig {
+        num_ctx: args.num_ctx,
+        timeouts: timeouts(args),
+        ..OllamaConfig::new(host, name)
+    };
     Ok(Box::new(Ollama::connect(config).await.map_err(Failure::work)?))
 }
 
@@ -158,8 +175,15 @@ fn openai(args: &ModelArgs) -> Result<Box<dyn ChatModel>, Failure> {
         )));
     };
     let key = ApiKey::from_env("OPENAI_API_KEY");
-    let config = OpenAiConfig::new(url, name, key);
+    let config = OpenAiConfig { timeouts: timeouts(args), ..OpenAiConfig::new(url, name, key) };
     Ok(Box::new(OpenAi::new(config).map_err(Failure::usage)?))
+}
+
+fn timeouts(args: &ModelArgs) -> Timeouts {
+    let usual = Timeouts::default();
+    let Some(seconds) = args.timeout else { return usual };
+    let longest = Duration::from_secs_f64(seconds);
+    Timeouts { connect: usual.connect.min(longest), first_byte: longest, idle: longest, reply: longest }
 }
 
 /// The model directory that was named, or the planner in the binary.

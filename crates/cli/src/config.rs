@@ -15,29 +15,37 @@ pub(crate) fn load<T: DeserializeOwned>(file: &Path, overrides: &[String]) -> Re
         .with_context(|| format!("cannot read configuration `{name}`"))
         .map_err(Failure::usage)?;
     let mut table: Table =
-        toml::from_str(&text).with_context(|| format!("`{name}` is no TOML")).map_err(Failure::usage)?;
+        toml::from_str(&text).with_context(|| format!("configuration `{name}` is not TOML")).map_err(Failure::usage)?;
     if overrides.is_empty() {
         // Straight from the text, so that an error shows the line.
-        return toml::from_str(&text).map_err(|error| explain(error, &name.to_string()));
+        return toml::from_str(&text).map_err(|error| explain(error, &format!("`{name}`")));
     }
     for pair in overrides {
         set(&mut table, pair).map_err(Failure::usage)?;
     }
-    table.try_into().map_err(|error| explain(error, &format!("{name} with --set")))
+    table.try_into().map_err(|error| explain(error, &format!("`{name}` with --set")))
 }
 
 fn explain(error: toml::de::Error, place: &str) -> Failure {
-    let hint = suggestion(error.message()).map_or_else(String::new, |key| format!("\nhint: did you mean `{key}`?"));
-    Failure::usage(anyhow!("`{place}`: {}{hint}", error.to_string().trim_end()))
+    let hint = suggestion(error.message()).map_or_else(String::new, |key| did_you_mean(&key));
+    Failure::usage(anyhow!("{place}: {}{hint}", error.to_string().trim_end()))
+}
+
+fn did_you_mean(key: &str) -> String {
+    format!("\nhint: did you mean `{key}`?")
 }
 
 /// The expected key that is nearest to the unknown one, read from serde's message.
 fn suggestion(message: &str) -> Option<String> {
     let rest = message.strip_prefix("unknown field `")?;
     let (unknown, rest) = rest.split_once('`')?;
-    let known = rest.split('`').skip(1).step_by(2);
+    nearest(unknown, rest.split('`').skip(1).step_by(2))
+}
+
+/// The one of `known` that is likely meant by `unknown`.
+fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
     let (distance, nearest) = known.map(|key| (edit_distance(unknown, key), key)).min()?;
-    (distance <= 3).then(|| nearest.to_owned())
+    (distance <= 3 && distance < unknown.chars().count()).then(|| nearest.to_owned())
 }
 
 /// Levenshtein's distance.
@@ -68,10 +76,12 @@ fn set(table: &mut Table, pair: &str) -> anyhow::Result<()> {
     let last = keys.pop().unwrap_or_default();
     let mut inside = table;
     for key in keys {
+        let tables = inside.iter().filter(|(_, value)| value.is_table()).map(|(key, _)| key.as_str());
+        let hint = nearest(key, tables).map_or_else(String::new, |key| did_you_mean(&key));
         inside = inside
             .get_mut(key)
             .and_then(Value::as_table_mut)
-            .ok_or_else(|| anyhow!("`--set {pair}`: the configuration has no table `{key}`"))?;
+            .ok_or_else(|| anyhow!("`--set {pair}`: the configuration has no table `{key}`{hint}"))?;
     }
     // 1 is as good as 1.0 where a decimal number is wanted.
     let value = match (inside.get(last), value) {

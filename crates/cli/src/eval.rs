@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use agentflow_agent::trajectory::Stop;
-use agentflow_agent::{SolveError, Trajectory};
+use agentflow_agent::{Event, SolveError, Trajectory};
 use agentflow_eval::RunDir;
 use agentflow_eval::arith::{self, Problem};
 use anyhow::{Context, anyhow};
@@ -16,24 +16,18 @@ use serde::Serialize;
 use crate::Failure;
 use crate::arguments::{EvalRunArgs, ProblemsArgs};
 use crate::narrate::Narrator;
+use crate::progress::Progress;
 use crate::run_record::RunRecord;
-use crate::{backend, interrupt, solve};
+use crate::{backend, interrupt, output, solve};
 
 /// `agentflow eval problems`: one JSON object a line.
 pub(crate) fn problems(args: &ProblemsArgs) -> Result<(), Failure> {
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
-    for index in 0..args.limit {
-        let problem = arith::problem(args.seed, args.split, index);
-        let line = serde_json::to_string(&problem).context("cannot serialize a problem")?;
-        match writeln!(out, "{line}") {
-            Ok(()) => {}
-            // `… | head` has seen enough.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
-            Err(error) => return Err(Failure::work(anyhow!(error).context("cannot write to standard output"))),
-        }
-    }
-    out.flush().context("cannot write to standard output")?;
-    Ok(())
+    output::print(|out| {
+        (0..args.limit).try_for_each(|index| {
+            let problem = arith::problem(args.seed, args.split, index);
+            writeln!(out, "{}", serde_json::to_string(&problem)?)
+        })
+    })
 }
 
 /// What a run measured.
@@ -86,11 +80,15 @@ pub(crate) fn run(args: EvalRunArgs) -> Result<(), Failure> {
 
 async fn measure(args: EvalRunArgs) -> Result<(), Failure> {
     let cancel = interrupt::on_ctrl_c();
-    let narrator = Narrator::new(true);
-    let chosen = backend::choose(&args.model, &narrator).await?;
-    let record = RunRecord::new(args.model.seed, "cpu", toml::Table::new()).to_toml()?;
+    let narrator = Narrator::new(false);
+    let chosen = tokio::select! {
+        chosen = backend::choose(&args.model, &narrator) => chosen?,
+        () = cancel.cancelled() => return Err(Failure::Interrupted),
+    };
+    let record = RunRecord::new(args.model.seed, "cpu", &args).to_toml()?;
     let run = RunDir::create(&args.runs, "eval", &record).map_err(Failure::work)?;
-    narrator.note(&format!("run {}", run.path().display()));
+    let mut progress = Progress::new(args.limit, "problems");
+    progress.say(&format!("run {}", run.path().display()));
     let (mut lines, _) = run.lines::<serde_json::Value>("trajectories.jsonl").map_err(Failure::work)?;
 
     let started = Instant::now();
@@ -100,13 +98,18 @@ async fn measure(args: EvalRunArgs) -> Result<(), Failure> {
         .collect::<Result<_, Failure>>()?;
     let free = Mutex::new(executors);
     let free = &free;
-    let (chosen, agent, cancel_ref) = (&chosen, &args.agent, &cancel);
+    let (chosen, agent, cancel, narrator) = (&chosen, &args.agent, &cancel, &narrator);
     let mut attempts = futures::stream::iter(0..args.limit)
         .map(|index| async move {
             let problem = arith::problem(args.problem_seed, args.split, index);
             let executor = lock(free).pop_front().expect("one executor for each attempt in flight");
-            let solver = solve::solver(chosen, executor.clone(), agent, cancel_ref.clone());
-            let solved = solver.solve(&problem.id, &problem.question, &mut |_| {}).await;
+            let solver = solve::solver(chosen, executor.clone(), agent, cancel.clone());
+            let mut warn = |event: Event| {
+                if let Event::Warning { text } = event {
+                    narrator.warning(&format!("`{}`: {text}", problem.id));
+                }
+            };
+            let solved = solver.solve(&problem.id, &problem.question, &mut warn).await;
             lock(free).push_back(executor);
             (problem, solved)
         })
@@ -139,7 +142,10 @@ async fn measure(args: EvalRunArgs) -> Result<(), Failure> {
         report.all.add(correct);
         report.levels.entry(problem.level).or_default().add(correct);
         report.families.entry(problem.family).or_default().add(correct);
+        let Score { correct, problems } = report.all;
+        progress.update(problems, format!("{correct} right"));
     }
+    progress.finish();
     report.wall_s = started.elapsed().as_secs_f64();
     let json = serde_json::to_vec_pretty(&report).context("cannot serialize the report")?;
     run.write("report.json", &json).map_err(Failure::work)?;
@@ -157,17 +163,14 @@ fn scored(problem: &Problem, mut trajectory: Trajectory, benchmark: &str) -> Tra
 }
 
 fn print(report: &Report, json: bool) -> Result<(), Failure> {
-    let mut out = std::io::stdout().lock();
-    let written = if json {
-        writeln!(out, "{}", serde_json::to_string_pretty(report).context("cannot serialize the report")?)
-    } else {
-        table(report, &mut out)
-    };
-    written.context("cannot write to standard output")?;
-    Ok(())
+    if !json {
+        return output::print(|out| table(report, out));
+    }
+    let text = serde_json::to_string_pretty(report).context("cannot serialize the report")?;
+    output::print(|out| writeln!(out, "{text}"))
 }
 
-fn table(report: &Report, out: &mut impl Write) -> std::io::Result<()> {
+fn table(report: &Report, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(out, "{} {} (problem seed {}), {}", report.benchmark, report.split, report.problem_seed, report.model)?;
     let mut row = |name: &str, score: &Score| {
         let (percent, low, high) = score.percent();

@@ -6,6 +6,8 @@ mod config;
 mod eval;
 mod interrupt;
 mod narrate;
+mod output;
+mod progress;
 mod run_record;
 mod solve;
 mod train;
@@ -54,15 +56,7 @@ impl Failure {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("AGENTFLOW_LOG")
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn")),
-        )
-        .with_target(false)
-        .without_time()
-        .init();
+    log();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -71,6 +65,22 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// Log lines of the libraries, from warnings on; `AGENTFLOW_LOG` asks for more, e.g. `debug`.
+fn log() {
+    // What a backend noticed is told as a warning of the step.
+    let usual = "warn,agentflow_llm::notices=off";
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(narrate::colour())
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("AGENTFLOW_LOG")
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(usual)),
+        )
+        .with_target(false)
+        .without_time()
+        .init();
 }
 
 fn run(command: Command) -> Result<(), Failure> {

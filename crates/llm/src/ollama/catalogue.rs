@@ -101,7 +101,7 @@ impl Ollama {
     /// # Errors
     /// If the server cannot be asked.
     pub async fn version(&self) -> Result<String, ChatError> {
-        version(&self.http, ANSWER_WITHIN).await
+        version(&self.http, self.answer_within()).await
     }
 
     /// The models that the server has.
@@ -109,7 +109,7 @@ impl Ollama {
     /// # Errors
     /// If the server cannot be asked.
     pub async fn models(&self) -> Result<Vec<LocalModel>, ChatError> {
-        models(&self.http, ANSWER_WITHIN).await
+        models(&self.http, self.answer_within()).await
     }
 
     /// What the server knows of `model`.
@@ -118,7 +118,7 @@ impl Ollama {
     /// [`ChatError::ModelMissing`], or if the server cannot be asked.
     pub async fn show(&self, model: &str) -> Result<Show, ChatError> {
         let request = self.http.post("/api/show").json(&json!({"model": model}));
-        ask(&self.http, request, model, ANSWER_WITHIN).await
+        ask(&self.http, request, model, self.answer_within()).await
     }
 
     /// The models in the server's memory.
@@ -132,6 +132,11 @@ impl Ollama {
         }
         let request = self.http.get("/api/ps");
         Ok(ask::<Loaded>(&self.http, request, "", PROBE_WITHIN).await?.models)
+    }
+
+    /// No longer than a reply may take: whoever is impatient is so from the first question on.
+    fn answer_within(&self) -> Duration {
+        ANSWER_WITHIN.min(self.http.timeouts.reply)
     }
 }
 

@@ -1,0 +1,11 @@
+//! The agent with a scripted model and the real tools.
+
+mod bench;
+mod budgets;
+mod loop_ends;
+mod prompts;
+mod requests;
+mod scripted;
+mod solving;
+mod trajectories;
+mod unreadable;
