@@ -110,6 +110,13 @@ impl Solver<'_> {
         let (stop, answer, error) = match attempt.run(on_event).await {
             Ok((stop, answer)) => (stop, answer, None),
             Err(Broken::OutOfTime) => (Stop::Budget, attempt.memory.last_result(), None),
+            // The attempt outgrew the context by its own steps: as good as out of budget. A question that does not
+            // fit by itself is an error.
+            Err(Broken::Model(ChatError::ContextTooLong { .. }))
+                if !attempt.memory.steps().is_empty() =>
+            {
+                (Stop::Budget, attempt.memory.last_result(), None)
+            }
             Err(Broken::Solve(error)) => return Err(error),
             Err(error) => (Stop::Failed, None, Some(with_causes(&error))),
         };

@@ -27,6 +27,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: TrainCommand,
     },
+    /// See and call the tools that the planner has
+    Tools {
+        #[command(subcommand)]
+        command: ToolsCommand,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -210,7 +215,9 @@ fn temperature(text: &str) -> Result<f64, String> {
 }
 
 fn probability(text: &str) -> Result<f64, String> {
-    number(text, "a probability is a number above 0 and at most 1", |value| value > 0.0 && value <= 1.0)
+    number(text, "a probability is a number above 0 and at most 1", |value| {
+        value > 0.0 && value <= 1.0
+    })
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -219,4 +226,36 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 fn number(text: &str, wanted: &str, holds: impl Fn(f64) -> bool) -> Result<f64, String> {
     text.parse().ok().filter(|value| holds(*value)).ok_or_else(|| wanted.to_owned())
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ToolsCommand {
+    /// List the tools
+    List {
+        /// One JSON object a line, with the schema of the arguments
+        #[arg(long)]
+        json: bool,
+    },
+    /// Call one tool as the planner would
+    Call(ToolCallArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ToolCallArgs {
+    /// Name of the tool, e.g. code
+    pub(crate) tool: String,
+    /// What the tool gets; standard input without it, or with `-`
+    pub(crate) input: Option<String>,
+    /// Read the input from FILE
+    #[arg(long, value_name = "FILE", conflicts_with = "input")]
+    pub(crate) file: Option<PathBuf>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// How the tool is contained: auto takes the best that works here
+    #[arg(long, value_name = "LEVEL", default_value = "auto")]
+    pub(crate) sandbox: agentflow_tools::LevelWanted,
+    /// Most seconds of the call
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) timeout: Option<f64>,
 }

@@ -7,7 +7,8 @@ use agentflow_agent::prompt::Profile;
 use agentflow_agent::{CallSettings, Verifier};
 use agentflow_llm::ollama::{self, Host, LocalModel};
 use agentflow_llm::{
-    ApiKey, ChatError, ChatModel, Ollama, OllamaConfig, OpenAi, OpenAiConfig, Recorder, Replay, Sampling, Timeouts,
+    ApiKey, ChatError, ChatModel, Ollama, OllamaConfig, OpenAi, OpenAiConfig, Recorder, Replay,
+    Sampling, Timeouts,
 };
 use agentflow_model::{Local, ModelFiles, bundled};
 use anyhow::anyhow;
@@ -45,7 +46,10 @@ pub(crate) async fn choose(args: &ModelArgs, narrator: &Narrator) -> Result<Chos
             let name = match &args.model {
                 Some(name) => name.clone(),
                 None => pulled(&host).await?.ok_or_else(|| {
-                    Failure::work(anyhow!("Ollama at `{}` has no model; get one with `ollama pull qwen3:8b`", host.url()))
+                    Failure::work(anyhow!(
+                        "Ollama at `{}` has no model; get one with `ollama pull qwen3:8b`",
+                        host.url()
+                    ))
                 })?,
             };
             (connect(host, name, args).await?, Profile::Full)
@@ -54,7 +58,9 @@ pub(crate) async fn choose(args: &ModelArgs, narrator: &Narrator) -> Result<Chos
         Backend::Local => local(args)?,
         Backend::Replay => {
             let path = args.model.as_deref().ok_or_else(|| {
-                Failure::usage(anyhow!("--backend replay plays a recording; name it with --model FILE"))
+                Failure::usage(anyhow!(
+                    "--backend replay plays a recording; name it with --model FILE"
+                ))
             })?;
             let replay = Replay::open(path).map_err(Failure::work)?;
             let profile = profile(&replay)?;
@@ -85,7 +91,7 @@ async fn automatic(
     narrator: &Narrator,
 ) -> Result<(Box<dyn ChatModel>, Profile), Failure> {
     if let Some(path) = &args.model
-        && Path::new(path).is_dir()
+        && (Path::new(path).is_dir() || path.starts_with(['.', '/', '~']))
     {
         return local(args);
     }
@@ -114,15 +120,26 @@ async fn automatic(
         Err(error) if args.model.is_some() => {
             let name = args.model.as_deref().unwrap_or_default();
             let error = anyhow!(error);
-            return Err(Failure::work(error.context(format!("model `{name}` is no directory, and Ollama cannot be asked"))));
+            return Err(Failure::work(
+                error
+                    .context(format!("model `{name}` is no directory, and Ollama cannot be asked")),
+            ));
         }
         Err(ChatError::Unreachable { .. }) => format!(
             "no Ollama at {}; for more, install it from https://ollama.com and run `ollama pull qwen3:8b`",
             host.url()
         ),
+        Err(ChatError::Timeout { .. }) => {
+            format!(
+                "Ollama at {} does not answer; see what it is busy with, or wait for it with --backend ollama",
+                host.url()
+            )
+        }
         Err(error) => format!("Ollama cannot be used: {error}"),
     };
-    narrator.notice(&format!("model: the bundled tiny planner, which knows school arithmetic only ({reason})"));
+    narrator.notice(&format!(
+        "model: the bundled tiny planner, which knows school arithmetic only ({reason})"
+    ));
     local(args)
 }
 
@@ -131,20 +148,30 @@ fn others(models: &[LocalModel]) -> String {
     match models {
         [] => String::new(),
         models => {
-            let names: Vec<String> = models.iter().map(|model| format!("`{}`", model.name)).collect();
+            let names: Vec<String> =
+                models.iter().map(|model| format!("`{}`", model.name)).collect();
             format!(", or use one that is there: {}", names.join(", "))
         }
     }
 }
 
 fn host(args: &ModelArgs) -> Result<Host, Failure> {
-    match &args.url {
-        Some(url) => url.parse().map_err(Failure::usage),
-        None => Host::from_env().map_err(Failure::usage),
-    }
+    let (place, host) = match &args.url {
+        Some(url) => ("--url", url.parse()),
+        None => ("OLLAMA_HOST", Host::from_env()),
+    };
+    host.map_err(|_| {
+        Failure::usage(anyhow!(
+            "`{place}` is not the address of an Ollama server; write it like `http://127.0.0.1:11434`"
+        ))
+    })
 }
 
-async fn connect(host: Host, name: String, args: &ModelArgs) -> Result<Box<dyn ChatModel>, Failure> {
+async fn connect(
+    host: Host,
+    name: String,
+    args: &ModelArgs,
+) -> Result<Box<dyn ChatModel>, Failure> {
     let config = OllamaConfig {
         num_ctx: args.num_ctx,
         timeouts: timeouts(args),
@@ -160,7 +187,12 @@ async fn pulled(host: &Host) -> Result<Option<String>, Failure> {
 
 /// A Qwen3, which the prompts were written for, or else the model that was pulled last.
 fn preferred(models: &[LocalModel]) -> Option<String> {
-    let chats = || models.iter().filter(|model| model.capabilities.is_empty() || model.capabilities.iter().any(|one| one == "completion"));
+    let chats = || {
+        models.iter().filter(|model| {
+            model.capabilities.is_empty()
+                || model.capabilities.iter().any(|one| one == "completion")
+        })
+    };
     chats()
         .find(|model| model.name.starts_with("qwen3"))
         .or_else(|| chats().next())
@@ -183,7 +215,12 @@ fn timeouts(args: &ModelArgs) -> Timeouts {
     let usual = Timeouts::default();
     let Some(seconds) = args.timeout else { return usual };
     let longest = Duration::from_secs_f64(seconds);
-    Timeouts { connect: usual.connect.min(longest), first_byte: longest, idle: longest, reply: longest }
+    Timeouts {
+        connect: usual.connect.min(longest),
+        first_byte: longest,
+        idle: longest,
+        reply: longest,
+    }
 }
 
 /// The model directory that was named, or the planner in the binary.

@@ -14,8 +14,9 @@ pub(crate) fn load<T: DeserializeOwned>(file: &Path, overrides: &[String]) -> Re
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("cannot read configuration `{name}`"))
         .map_err(Failure::usage)?;
-    let mut table: Table =
-        toml::from_str(&text).with_context(|| format!("configuration `{name}` is not TOML")).map_err(Failure::usage)?;
+    let mut table: Table = toml::from_str(&text)
+        .with_context(|| format!("configuration `{name}` is not TOML"))
+        .map_err(Failure::usage)?;
     if overrides.is_empty() {
         // Straight from the text, so that an error shows the line.
         return toml::from_str(&text).map_err(|error| explain(error, &format!("`{name}`")));
@@ -66,7 +67,9 @@ fn edit_distance(a: &str, b: &str) -> usize {
 
 /// Sets `a.b.c=value`; only keys whose tables exist, so that a slip is noticed.
 fn set(table: &mut Table, pair: &str) -> anyhow::Result<()> {
-    let (path, text) = pair.split_once('=').ok_or_else(|| anyhow!("`--set {pair}` has no `=`; write --set key=value"))?;
+    let (path, text) = pair
+        .split_once('=')
+        .ok_or_else(|| anyhow!("`--set {pair}` has no `=`; write --set key=value"))?;
     let value = format!("v = {text}")
         .parse::<Table>()
         .ok()
@@ -76,12 +79,12 @@ fn set(table: &mut Table, pair: &str) -> anyhow::Result<()> {
     let last = keys.pop().unwrap_or_default();
     let mut inside = table;
     for key in keys {
-        let tables = inside.iter().filter(|(_, value)| value.is_table()).map(|(key, _)| key.as_str());
+        let tables =
+            inside.iter().filter(|(_, value)| value.is_table()).map(|(key, _)| key.as_str());
         let hint = nearest(key, tables).map_or_else(String::new, |key| did_you_mean(&key));
-        inside = inside
-            .get_mut(key)
-            .and_then(Value::as_table_mut)
-            .ok_or_else(|| anyhow!("`--set {pair}`: the configuration has no table `{key}`{hint}"))?;
+        inside = inside.get_mut(key).and_then(Value::as_table_mut).ok_or_else(|| {
+            anyhow!("`--set {pair}`: the configuration has no table `{key}`{hint}")
+        })?;
     }
     // 1 is as good as 1.0 where a decimal number is wanted.
     let value = match (inside.get(last), value) {

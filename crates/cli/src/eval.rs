@@ -59,7 +59,8 @@ impl Score {
 
     /// Percent correct with its 95 % Wilson interval (Wilson 1927).
     fn percent(&self) -> (f64, f64, f64) {
-        let (n, p) = (self.problems.max(1) as f64, self.correct as f64 / self.problems.max(1) as f64);
+        let (n, p) =
+            (self.problems.max(1) as f64, self.correct as f64 / self.problems.max(1) as f64);
         let z = 1.959_964_f64;
         let centre = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
         let half = z / (1.0 + z * z / n) * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
@@ -89,7 +90,8 @@ async fn measure(args: EvalRunArgs) -> Result<(), Failure> {
     let run = RunDir::create(&args.runs, "eval", &record).map_err(Failure::work)?;
     let mut progress = Progress::new(args.limit, "problems");
     progress.say(&format!("run {}", run.path().display()));
-    let (mut lines, _) = run.lines::<serde_json::Value>("trajectories.jsonl").map_err(Failure::work)?;
+    let (mut lines, _) =
+        run.lines::<serde_json::Value>("trajectories.jsonl").map_err(Failure::work)?;
 
     let started = Instant::now();
     // Each attempt in flight has an executor of its own: a sandbox runs one call at a time.
@@ -171,10 +173,18 @@ fn print(report: &Report, json: bool) -> Result<(), Failure> {
 }
 
 fn table(report: &Report, out: &mut dyn Write) -> std::io::Result<()> {
-    writeln!(out, "{} {} (problem seed {}), {}", report.benchmark, report.split, report.problem_seed, report.model)?;
+    writeln!(
+        out,
+        "{} {} (problem seed {}), {}",
+        report.benchmark, report.split, report.problem_seed, report.model
+    )?;
     let mut row = |name: &str, score: &Score| {
         let (percent, low, high) = score.percent();
-        writeln!(out, "{name:<10} {:>5}/{:<5} {percent:>6.1} %  [{low:.1}, {high:.1}]", score.correct, score.problems)
+        writeln!(
+            out,
+            "{name:<10} {:>5}/{:<5} {percent:>6.1} %  [{low:.1}, {high:.1}]",
+            score.correct, score.problems
+        )
     };
     row("all", &report.all)?;
     for (level, score) in &report.levels {

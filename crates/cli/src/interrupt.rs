@@ -1,6 +1,9 @@
 //! Ctrl-c: the first ends the work cleanly, the second at once.
 
+use anyhow::Context;
 use tokio_util::sync::CancellationToken;
+
+use crate::Failure;
 
 /// A token that ctrl-c cancels.
 pub(crate) fn on_ctrl_c() -> CancellationToken {
@@ -15,4 +18,22 @@ pub(crate) fn on_ctrl_c() -> CancellationToken {
         std::process::exit(130);
     });
     token
+}
+
+/// Runs `action` on the first ctrl-c, for commands that have no runtime of their own.
+pub(crate) fn then(action: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the signal handler")?;
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                action();
+                let _ = tokio::signal::ctrl_c().await;
+                std::process::exit(130);
+            }
+        });
+    });
+    Ok(())
 }

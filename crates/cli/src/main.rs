@@ -10,6 +10,7 @@ mod output;
 mod progress;
 mod run_record;
 mod solve;
+mod tools;
 mod train;
 
 use std::io::Write;
@@ -91,5 +92,6 @@ fn run(command: Command) -> Result<(), Failure> {
             None => eval::run(args.run),
         },
         Command::Train { command: TrainCommand::Sft(args) } => train::sft(args),
+        Command::Tools { command } => tools::run(command),
     }
 }

@@ -21,8 +21,9 @@ impl Progress {
     /// Nothing done of `total`. A resumed run starts further on, with its first [`update`](Self::update).
     pub(crate) fn new(total: u64, noun: &'static str) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {prefix}, {eta} left, {msg}")
-                .expect("the template is well formed");
+            let style =
+                ProgressStyle::with_template("{bar:30} {pos}/{len} {prefix}, {eta} left, {msg}")
+                    .expect("the template is well formed");
             ProgressBar::new(total).with_style(style).with_prefix(noun)
         });
         Self { bar, noun, total, last_line: Instant::now() }

@@ -45,7 +45,12 @@ impl<C> RunRecord<C> {
             .with_context(|| format!("cannot read `{}`", path.display()))
             .map_err(Failure::usage)?;
         toml::from_str(&text)
-            .with_context(|| format!("`{}` is not of this kind of run", path.display()))
+            .with_context(|| {
+                format!(
+                    "`{}` is of another kind of run; resume it with the command that made it",
+                    path.display()
+                )
+            })
             .map_err(Failure::usage)
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use agentflow_agent::trajectory::Stop;
 use agentflow_agent::{Budget, Executor, SolveError, Solver, Trajectory};
+use agentflow_tools::sandbox::printable;
 use agentflow_tools::{Limits, Sandbox, SandboxConfig, Toolbox};
 use anyhow::{Context, anyhow};
 
@@ -49,7 +50,8 @@ async fn solve(args: SolveArgs, question: &str) -> Result<(), Failure> {
     }
     print(&trajectory, args.json)?;
     if let Some(mut file) = trace {
-        let mut line = serde_json::to_vec(&trajectory).context("cannot serialize the trajectory")?;
+        let mut line =
+            serde_json::to_vec(&trajectory).context("cannot serialize the trajectory")?;
         line.push(b'\n');
         // One write, so that two processes do not mix their lines.
         file.write_all(&line).context("cannot append the trajectory to the file of --trace")?;
@@ -125,11 +127,13 @@ fn open_trace(path: &Path) -> Result<File, Failure> {
 
 fn print(trajectory: &Trajectory, json: bool) -> Result<(), Failure> {
     if json {
-        let text = serde_json::to_string_pretty(trajectory).context("cannot serialize the trajectory")?;
+        let text =
+            serde_json::to_string_pretty(trajectory).context("cannot serialize the trajectory")?;
         return output::print(|out| writeln!(out, "{text}"));
     }
     match &trajectory.answer {
-        Some(answer) => output::print(|out| writeln!(out, "{answer}")),
+        // A model may write anything, and a terminal must not obey it.
+        Some(answer) => output::print(|out| writeln!(out, "{}", printable(answer))),
         None => Ok(()),
     }
 }
@@ -166,15 +170,17 @@ fn outcome(trajectory: &Trajectory) -> Result<(), Failure> {
     let steps = counted(trajectory.steps.len(), "step");
     let model = &trajectory.model.name;
     Err(Failure::work(if trajectory.stop == Stop::Budget {
-        anyhow!("no answer: the budget was used up after {steps}; raise --max-seconds or --max-total-tokens")
+        anyhow!(
+            "no answer: the budget was used up after {steps}; raise --max-seconds or --max-total-tokens"
+        )
     } else if trajectory.steps.iter().all(|step| step.reply.is_none()) {
         anyhow!(
             "no answer: in {steps}, no reply of `{model}` could be read as a decision; \
-             use a larger model, e.g. `ollama pull qwen3:8b`, or see the replies with --json"
+             use a larger model, or see the replies with --json"
         )
     } else {
         anyhow!(
-            "no answer after {steps}; allow more with --max-steps, or use a larger model, e.g. `ollama pull qwen3:8b`"
+            "no answer after {steps}; allow more with --max-steps, or use a larger model (see --backend)"
         )
     }))
 }

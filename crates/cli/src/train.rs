@@ -12,7 +12,7 @@ use crate::Failure;
 use crate::arguments::SftArgs;
 use crate::progress::Progress;
 use crate::run_record::RunRecord;
-use crate::{config, output};
+use crate::{config, interrupt, output};
 
 pub(crate) fn sft(args: SftArgs) -> Result<(), Failure> {
     let (config, run) = match (&args.resume, &args.config) {
@@ -37,7 +37,14 @@ pub(crate) fn sft(args: SftArgs) -> Result<(), Failure> {
         }
     };
     let interrupted = Arc::new(AtomicBool::new(false));
-    listen(interrupted.clone())?;
+    let stop = interrupted.clone();
+    interrupt::then(move || {
+        stop.store(true, Ordering::Relaxed);
+        let _ = writeln!(
+            std::io::stderr(),
+            "finishing the update in work, and writing a checkpoint; ctrl-c again ends at once"
+        );
+    })?;
     let mut progress = Progress::new(config.schedule.updates, "updates");
     progress.say(&format!("run {}", run.path().display()));
     let mut pace = Pace::default();
@@ -57,28 +64,6 @@ pub(crate) fn sft(args: SftArgs) -> Result<(), Failure> {
             Err(Failure::Interrupted)
         }
     }
-}
-
-/// Ctrl-c ends the run after the update in work, with a checkpoint.
-fn listen(interrupted: Arc<AtomicBool>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the signal handler")?;
-    std::thread::spawn(move || {
-        runtime.block_on(async {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                interrupted.store(true, Ordering::Relaxed);
-                let _ = writeln!(
-                    std::io::stderr(),
-                    "finishing the update in work, and writing a checkpoint; ctrl-c again ends at once"
-                );
-                let _ = tokio::signal::ctrl_c().await;
-                std::process::exit(130);
-            }
-        });
-    });
-    Ok(())
 }
 
 /// The pace of a run, over all updates since it was started or resumed.

@@ -25,8 +25,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::LazyLock;
 
-use rand::seq::IndexedRandom;
 use rand::SeedableRng;
+use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 

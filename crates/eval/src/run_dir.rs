@@ -16,7 +16,9 @@ pub enum RunDirError {
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
     #[error("run directory `{path}` is in use by another process; wait for it, or start a new run")]
     InUse { path: PathBuf },
-    #[error("no run directory at `{path}`: it has no run.toml")]
+    #[error(
+        "no run directory at `{path}`: it has no run.toml; give one that a command made, e.g. under `runs/`"
+    )]
     NotARun { path: PathBuf },
     #[error("line {line} of `{path}` cannot be read: {problem}")]
     Line { path: PathBuf, line: usize, problem: String },

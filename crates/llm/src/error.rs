@@ -118,9 +118,9 @@ impl Phase {
     fn setting(self) -> &'static str {
         match self {
             Self::Connect => "the `connect` time-out",
-            Self::FirstByte => "the `first_byte` time-out",
-            Self::Idle => "the `idle` time-out",
-            Self::Reply => "the `reply` time-out",
+            Self::FirstByte => "the `first_byte` time-out (`--timeout`)",
+            Self::Idle => "the `idle` time-out (`--timeout`)",
+            Self::Reply => "the `reply` time-out (`--timeout`)",
         }
     }
 }

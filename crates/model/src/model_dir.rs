@@ -157,7 +157,7 @@ impl ModelFiles {
         hash.update(tokenizer);
         match self {
             Self::Embedded(_) => {
-                hash.update(self.embedded("model.safetensors").unwrap_or_default())
+                hash.update(self.embedded("model.safetensors").unwrap_or_default());
             }
             Self::Directory(dir) => {
                 for file in weight_files(dir)? {

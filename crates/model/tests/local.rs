@@ -27,7 +27,8 @@ fn config() -> Value {
 fn model_dir() -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a temporary directory");
     for file in ["tokenizer.json", "tokenizer_config.json"] {
-        std::fs::copy(golden("tokenizer").join(file), dir.path().join(file)).expect("a golden file");
+        std::fs::copy(golden("tokenizer").join(file), dir.path().join(file))
+            .expect("a golden file");
     }
     std::fs::write(dir.path().join("config.json"), config().to_string()).expect("writes");
     let mut tensors = HashMap::new();
@@ -72,7 +73,13 @@ fn request(seed: u64) -> ChatRequest {
         messages: vec![Message::user("What is 2 + 2?")],
         schema: None,
         think: false,
-        sampling: Sampling { temperature: 1.0, top_p: 1.0, top_k: None, min_p: 0.0, seed: Some(seed) },
+        sampling: Sampling {
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: None,
+            min_p: 0.0,
+            seed: Some(seed),
+        },
         max_tokens: 40,
         stop: Vec::new(),
     }
@@ -101,7 +108,10 @@ async fn whatever_the_weights_say_the_reply_keeps_to_its_schema() {
         let value: Value = serde_json::from_str(&reply.text).expect("JSON");
         assert_eq!(reply.finish, Finish::Stop);
         // Spaced as Python's json.dumps, keys in schema order.
-        let wanted = format!("{{\"verdict\": {}, \"sufficient\": {}}}", value["verdict"], value["sufficient"]);
+        let wanted = format!(
+            "{{\"verdict\": {}, \"sufficient\": {}}}",
+            value["verdict"], value["sufficient"]
+        );
         assert_eq!(reply.text, wanted);
         verdicts.insert(reply.text);
     }
@@ -148,7 +158,8 @@ async fn calls_side_by_side_do_not_disturb_each_other() {
     let dir = model_dir();
     let model = load(dir.path()).expect("a valid model");
     let requests: Vec<_> = (0..6).map(request).collect();
-    let together = futures::future::join_all(requests.iter().map(|request| model.chat(request))).await;
+    let together =
+        futures::future::join_all(requests.iter().map(|request| model.chat(request))).await;
     for (request, reply) in requests.iter().zip(together) {
         assert_eq!(reply.expect("a reply"), model.chat(request).await.expect("a reply"));
     }
@@ -190,16 +201,25 @@ fn logprobs_are_those_of_a_full_forward_pass() {
         let prompt = loaded.tokenizer.encode(&prompt).expect("encodes");
         let completion = reply.token_ids.expect("ids");
         let all: Vec<u32> = prompt.iter().chain(&completion).copied().collect();
-        let input = Tensor::new(all.as_slice(), &Device::Cpu).and_then(|t| t.unsqueeze(0)).expect("a row");
+        let input =
+            Tensor::new(all.as_slice(), &Device::Cpu).and_then(|t| t.unsqueeze(0)).expect("a row");
         let hidden = loaded.model.forward(&input, None).expect("a forward pass");
-        let logits: Vec<Vec<f32>> =
-            loaded.model.logits(&hidden).and_then(|l| Ok(l.squeeze(0)?.to_vec2()?)).expect("logits");
-        for (index, (token, logprob)) in completion.iter().zip(reply.logprobs.expect("logprobs")).enumerate() {
+        let logits: Vec<Vec<f32>> = loaded
+            .model
+            .logits(&hidden)
+            .and_then(|l| Ok(l.squeeze(0)?.to_vec2()?))
+            .expect("logits");
+        for (index, (token, logprob)) in
+            completion.iter().zip(reply.logprobs.expect("logprobs")).enumerate()
+        {
             let row = &logits[prompt.len() - 1 + index];
             let scaled = |logit: &f32| f64::from(*logit) / temperature;
             let total: f64 = row.iter().map(|logit| scaled(logit).exp()).sum();
             let wanted = scaled(&row[*token as usize]) - total.ln();
-            assert!((f64::from(logprob) - wanted).abs() < 1e-5, "token {index}: {logprob} and {wanted}");
+            assert!(
+                (f64::from(logprob) - wanted).abs() < 1e-5,
+                "token {index}: {logprob} and {wanted}"
+            );
         }
     }
 }
@@ -210,7 +230,8 @@ async fn a_stop_text_ends_the_reply_and_is_left_out() {
     let model = load(dir.path()).expect("a valid model");
     let free = model.chat(&request(5)).await.expect("a reply");
     let stop: String = free.text.chars().skip(4).take(2).collect();
-    let stopped = model.chat(&ChatRequest { stop: vec![stop.clone()], ..request(5) }).await.expect("a reply");
+    let stopped =
+        model.chat(&ChatRequest { stop: vec![stop.clone()], ..request(5) }).await.expect("a reply");
     assert_eq!(stopped.finish, Finish::Stop);
     let until = free.text.find(&stop).expect("it is in the free reply");
     assert_eq!(stopped.text, free.text[..until]);
@@ -222,7 +243,9 @@ async fn a_prompt_longer_than_the_context_is_refused_with_both_numbers() {
     let model = load(dir.path()).expect("a valid model");
     let long = ChatRequest { messages: vec![Message::user("7 ".repeat(2000))], ..request(1) };
     match model.chat(&long).await {
-        Err(ChatError::ContextTooLong { text }) => assert!(text.contains("context of 512"), "{text}"),
+        Err(ChatError::ContextTooLong { text }) => {
+            assert!(text.contains("context of 512"), "{text}")
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -251,12 +274,18 @@ fn complaint(dir: &Path) -> String {
 
 #[test]
 fn every_way_a_model_directory_is_broken_is_named() {
-    assert!(complaint(Path::new("/nowhere/at/all")).contains("no model directory at `/nowhere/at/all`"));
+    assert!(
+        complaint(Path::new("/nowhere/at/all")).contains("no model directory at `/nowhere/at/all`")
+    );
 
     for file in ["config.json", "tokenizer.json", "model.safetensors"] {
         let dir = model_dir();
         std::fs::remove_file(dir.path().join(file)).expect("it was there");
-        assert!(complaint(dir.path()).contains(&format!("has no `{file}`")), "{}", complaint(dir.path()));
+        assert!(
+            complaint(dir.path()).contains(&format!("has no `{file}`")),
+            "{}",
+            complaint(dir.path())
+        );
     }
 
     let edit = |key: &str, value: Value| {
@@ -273,7 +302,10 @@ fn every_way_a_model_directory_is_broken_is_named() {
     assert!(edit("rope_scaling", json!({"rope_type": "yarn"})).contains("yarn"));
     assert!(edit("vocab_size", 300.into()).contains("`vocab_size` in config.json is 300"));
     let wrong_shape = edit("intermediate_size", 64.into());
-    assert!(wrong_shape.contains("mlp.gate_proj") && wrong_shape.contains("[64, 32]"), "{wrong_shape}");
+    assert!(
+        wrong_shape.contains("mlp.gate_proj") && wrong_shape.contains("[64, 32]"),
+        "{wrong_shape}"
+    );
     let missing_layer = edit("num_hidden_layers", 3.into());
     assert!(missing_layer.contains("no tensor `model.layers.2."), "{missing_layer}");
 
@@ -283,7 +315,10 @@ fn every_way_a_model_directory_is_broken_is_named() {
     for length in [0, 5, 100, bytes.len() / 2, bytes.len() - 1] {
         std::fs::write(&weights, &bytes[..length]).expect("writes");
         let message = complaint(dir.path());
-        assert!(message.contains("damaged") && message.contains("model.safetensors"), "{length}: {message}");
+        assert!(
+            message.contains("damaged") && message.contains("model.safetensors"),
+            "{length}: {message}"
+        );
     }
 
     let dir = model_dir();
@@ -292,9 +327,11 @@ fn every_way_a_model_directory_is_broken_is_named() {
 
     let dir = model_dir();
     let index = json!({"weight_map": {"a": "model-00001-of-00002.safetensors"}});
-    std::fs::write(dir.path().join("model.safetensors.index.json"), index.to_string()).expect("writes");
+    std::fs::write(dir.path().join("model.safetensors.index.json"), index.to_string())
+        .expect("writes");
     assert!(complaint(dir.path()).contains("has no `model-00001-of-00002.safetensors`"));
     let index = json!({"weight_map": {"a": "../model.safetensors"}});
-    std::fs::write(dir.path().join("model.safetensors.index.json"), index.to_string()).expect("writes");
+    std::fs::write(dir.path().join("model.safetensors.index.json"), index.to_string())
+        .expect("writes");
     assert!(complaint(dir.path()).contains("not a plain file name"));
 }

@@ -45,7 +45,8 @@ impl AdamW {
             .iter()
             .map(|(name, value)| {
                 let zeros = value.zeros_like()?;
-                let parameter = Parameter { value: value.clone(), first: zeros.clone(), second: zeros };
+                let parameter =
+                    Parameter { value: value.clone(), first: zeros.clone(), second: zeros };
                 Ok((name.clone(), parameter))
             })
             .collect::<Result<_>>()?;
@@ -60,7 +61,8 @@ impl AdamW {
     /// If a tensor operation fails.
     pub fn update(&mut self, gradients: &HashMap<String, Tensor>, lr: f64) -> Result<f64> {
         let norm = global_norm(self.parameters.keys().filter_map(|name| gradients.get(name)))?;
-        let clip = if norm > self.config.max_grad_norm { self.config.max_grad_norm / norm } else { 1.0 };
+        let clip =
+            if norm > self.config.max_grad_norm { self.config.max_grad_norm / norm } else { 1.0 };
         self.updates += 1;
         let OptimizerConfig { beta1, beta2, eps, weight_decay, .. } = self.config;
         let correction1 = 1.0 - beta1.powf(self.updates as f64);
@@ -111,7 +113,8 @@ impl AdamW {
         for (name, parameter) in &mut self.parameters {
             let (device, dtype) = (parameter.value.device().clone(), parameter.value.dtype());
             parameter.first = take(format!("first.{name}"))?.to_device(&device)?.to_dtype(dtype)?;
-            parameter.second = take(format!("second.{name}"))?.to_device(&device)?.to_dtype(dtype)?;
+            parameter.second =
+                take(format!("second.{name}"))?.to_device(&device)?.to_dtype(dtype)?;
         }
         self.updates = take("updates".to_owned())?.to_scalar::<i64>()? as u64;
         Ok(())
@@ -132,16 +135,25 @@ mod tests {
     use super::*;
 
     fn config() -> OptimizerConfig {
-        OptimizerConfig { lr: 0.1, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, max_grad_norm: 1.0 }
+        OptimizerConfig {
+            lr: 0.1,
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-8,
+            weight_decay: 0.1,
+            max_grad_norm: 1.0,
+        }
     }
 
     fn variables(value: &[f32]) -> BTreeMap<String, Var> {
-        let tensor = Tensor::from_slice(value, (1, value.len()), &Device::Cpu).expect("a small tensor");
+        let tensor =
+            Tensor::from_slice(value, (1, value.len()), &Device::Cpu).expect("a small tensor");
         BTreeMap::from([("w".to_owned(), Var::from_tensor(&tensor).expect("a variable"))])
     }
 
     fn gradients(value: &[f32]) -> HashMap<String, Tensor> {
-        let tensor = Tensor::from_slice(value, (1, value.len()), &Device::Cpu).expect("a small tensor");
+        let tensor =
+            Tensor::from_slice(value, (1, value.len()), &Device::Cpu).expect("a small tensor");
         HashMap::from([("w".to_owned(), tensor)])
     }
 
@@ -166,7 +178,8 @@ mod tests {
         }
     }
 
-    const TORCH: [f64; 3] = [0.825_298_486_440_575_9, -1.910_801_081_755_067_8, 0.342_555_725_947_702_3];
+    const TORCH: [f64; 3] =
+        [0.825_298_486_440_575_9, -1.910_801_081_755_067_8, 0.342_555_725_947_702_3];
 
     #[test]
     fn a_loaded_optimizer_goes_on_as_if_never_stopped() {

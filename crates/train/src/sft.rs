@@ -51,9 +51,13 @@ pub enum SftError {
     Demonstration { id: String, problem: String },
     #[error("training the tokenizer failed: {0}")]
     Tokenizer(String),
-    #[error("checkpoint `{path}` cannot be used: {problem}; remove it to fall back to the one before")]
+    #[error(
+        "checkpoint `{path}` cannot be used: {problem}; remove it to fall back to the one before"
+    )]
     Checkpoint { path: PathBuf, problem: String },
-    #[error("the loss of update {update} is not a number; lower `optimizer.lr` or raise `schedule.warmup`")]
+    #[error(
+        "the loss of update {update} is not a number; lower `optimizer.lr` or raise `schedule.warmup`"
+    )]
     Diverged { update: u64 },
     #[error("tensor computation failed: {0}")]
     Candle(#[from] candle_core::Error),
@@ -130,7 +134,13 @@ pub fn train(
         let last = update + 1 == config.schedule.updates;
         let go_on = on_update(&line);
         if last || !go_on || (update + 1).is_multiple_of(config.checkpoint.every) {
-            Checkpoint::write(&checkpoints, update + 1, &variables, &optimizer, config.checkpoint.keep)?;
+            Checkpoint::write(
+                &checkpoints,
+                update + 1,
+                &variables,
+                &optimizer,
+                config.checkpoint.keep,
+            )?;
         }
         if !go_on && !last {
             return Ok(None);
@@ -168,7 +178,8 @@ fn write_model(
     files.push(("config.json", json(config.model_config().to_json("float32", end))));
     files.push(("tokenizer_config.json", json(bpe::tokenizer_config())));
     files.push(("chat_template.jinja", bpe::CHAT_TEMPLATE.to_owned()));
-    let profile = serde_json::json!({"prompt_profile": "compact", "prompts": demonstration::PROMPTS});
+    let profile =
+        serde_json::json!({"prompt_profile": "compact", "prompts": demonstration::PROMPTS});
     files.push((agentflow_model::PROFILE_FILE, json(profile)));
     for (name, content) in files {
         agentflow_eval::write_atomically(&dir.join(name), content.as_bytes())?;

@@ -83,7 +83,8 @@ fn the_loss_falls_and_the_model_loads() {
     assert!((5.0..7.0).contains(&first) && last < first - 0.5, "{first} to {last}");
     assert!(metrics.iter().all(|line| line.completion_tokens < line.tokens));
 
-    let files = agentflow_model::ModelFiles::directory(&run.path().join("model")).expect("a directory");
+    let files =
+        agentflow_model::ModelFiles::directory(&run.path().join("model")).expect("a directory");
     let device = candle_core::Device::Cpu;
     let loaded = files.load(candle_core::DType::F32, &device).expect("a valid model directory");
     assert_eq!(loaded.prompt_profile, "compact");
@@ -125,7 +126,12 @@ fn the_number_of_workers_changes_rounding_only() {
     }
     for (a, b) in losses[0].iter().zip(&losses[1]).chain(losses[0].iter().zip(&losses[2])) {
         assert!((a.loss - b.loss).abs() < 1e-4, "{} and {}", a.loss, b.loss);
-        assert!((a.grad_norm - b.grad_norm).abs() < 1e-3 * a.grad_norm, "{} and {}", a.grad_norm, b.grad_norm);
+        assert!(
+            (a.grad_norm - b.grad_norm).abs() < 1e-3 * a.grad_norm,
+            "{} and {}",
+            a.grad_norm,
+            b.grad_norm
+        );
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tokens and time: when they are gone, no model is asked again, and what runs is cut.
 
 use agentflow_agent::trajectory::Stop;
+use agentflow_llm::ChatError;
 
 use crate::bench::Bench;
 use crate::scripted::{Turn, decides, judges};
@@ -91,4 +92,17 @@ async fn a_limit_beyond_all_clocks_is_none() {
     bench = Bench::new([decides("answer", "72")]);
     bench.budget.max_wall = Some(std::time::Duration::from_secs(1 << 40));
     assert_eq!(bench.solve("?").await.stop, Stop::Answered);
+}
+
+#[tokio::test]
+async fn an_attempt_that_outgrew_the_context_ends_with_its_last_result() {
+    let full = || Turn::Error(ChatError::ContextTooLong { text: "5000 of 4096 tokens".to_owned() });
+    let bench = Bench::new([decides("reckon", "72"), full()]).with_reckon();
+    let trajectory = bench.solve("?").await;
+    assert_eq!((trajectory.stop, trajectory.answer.as_deref()), (Stop::Budget, Some("72")));
+
+    // A question that does not fit by itself is an error, which says what to do.
+    let trajectory = Bench::new([full()]).solve("?").await;
+    assert_eq!((trajectory.stop, trajectory.answer), (Stop::Failed, None));
+    assert!(trajectory.error.unwrap().contains("raise `num_ctx`"));
 }

@@ -45,7 +45,11 @@ impl Instance {
         code: String,
         answer: i64,
     ) -> Self {
-        Self { values, answer, calls: vec![Call { thought: thought.to_owned(), code, result: answer }] }
+        Self {
+            values,
+            answer,
+            calls: vec![Call { thought: thought.to_owned(), code, result: answer }],
+        }
     }
 
     /// A problem of two dependent calls: `second` makes its program from what the first printed.
@@ -98,7 +102,8 @@ struct PhrasingTable {
 impl Phrasings {
     /// A phrasing of the split, with its index in the family.
     pub(super) fn pick(&self, split: Split, rng: &mut ChaCha8Rng) -> (usize, &Template) {
-        let all: Vec<(usize, &Template)> = self.train.iter().chain(&self.held_out).enumerate().collect();
+        let all: Vec<(usize, &Template)> =
+            self.train.iter().chain(&self.held_out).enumerate().collect();
         let (train, held_out) = all.split_at(self.train.len());
         let list = if split == Split::TestPhrasing { held_out } else { train };
         *list.choose(rng).expect("every family has phrasings of both kinds")

@@ -25,9 +25,13 @@ impl Template {
             let end = at + rest[at..].find(close).expect("every bracket of a phrasing is closed");
             let inside = &rest[at + 1..end];
             if close == '}' {
-                let (_, value) = values.iter().find(|(name, _)| *name == inside).unwrap_or_else(|| {
-                    panic!("phrasing `{}` names `{inside}`, which its family does not draw", self.0)
-                });
+                let (_, value) =
+                    values.iter().find(|(name, _)| *name == inside).unwrap_or_else(|| {
+                        panic!(
+                            "phrasing `{}` names `{inside}`, which its family does not draw",
+                            self.0
+                        )
+                    });
                 question.push_str(value);
             } else {
                 let alternatives: Vec<&str> = inside.split('|').collect();
@@ -42,9 +46,9 @@ impl Template {
     }
 
     fn fill(text: &str, values: &[(&'static str, String)]) -> String {
-        values
-            .iter()
-            .fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
+        values.iter().fold(text.to_owned(), |text, (name, value)| {
+            text.replace(&format!("{{{name}}}"), value)
+        })
     }
 }
 

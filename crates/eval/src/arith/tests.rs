@@ -50,7 +50,8 @@ fn every_phrasing_of_every_family_expands() {
             for template in train.iter().chain(held_out) {
                 for _ in 0..20 {
                     let question = template.expand(&instance.values, &mut rng);
-                    let odd = question.contains(['{', '}', '[', ']', '|']) || question.contains("  ");
+                    let odd =
+                        question.contains(['{', '}', '[', ']', '|']) || question.contains("  ");
                     assert!(!odd && question.is_ascii() && question.len() > 3, "`{question}`");
                 }
             }
@@ -84,9 +85,19 @@ fn splits_share_neither_numbers_nor_names_nor_held_out_phrasings() {
         for problem in problems(split, 2000) {
             assert!(!trained_numbers.contains(&numbers(&problem)), "{} is in train", problem.id);
             let known = problem.phrasing < trained_phrasings[problem.family.as_str()];
-            assert_eq!(known, split == Split::Test, "{}: phrasing {}", problem.id, problem.phrasing);
+            assert_eq!(
+                known,
+                split == Split::Test,
+                "{}: phrasing {}",
+                problem.id,
+                problem.phrasing
+            );
             for name in words::NAMES.train {
-                assert!(!problem.question.contains(&format!("{name} ")), "{}: {name}", problem.question);
+                assert!(
+                    !problem.question.contains(&format!("{name} ")),
+                    "{}: {name}",
+                    problem.question
+                );
             }
         }
     }

@@ -84,7 +84,9 @@ pub(super) fn error_text(body: &str) -> String {
             _ => break,
         }
     }
-    if text.is_empty() { "no reason given".to_owned() } else { shorten(&text, 400) }
+    // Our messages go on after it.
+    let text = text.trim_end_matches('.');
+    if text.is_empty() { "no reason given".to_owned() } else { shorten(text, 400) }
 }
 
 #[cfg(test)]

@@ -50,7 +50,10 @@ async fn hangs_before_the_first_byte() {
     assert!(matches!(whole, ChatError::Timeout { phase: Phase::Reply, .. }), "{whole:?}");
     assert!(matches!(streamed, ChatError::Timeout { phase: Phase::FirstByte, .. }), "{streamed:?}");
     assert!(streamed.to_string().contains("did not begin to answer within 200ms"), "{streamed}");
-    assert!(streamed.to_string().ends_with("raise the `first_byte` time-out"), "{streamed}");
+    assert!(
+        streamed.to_string().ends_with("raise the `first_byte` time-out (`--timeout`)"),
+        "{streamed}"
+    );
     assert!(!streamed.can_heal(), "the server may still be at work");
 }
 

@@ -32,7 +32,8 @@ impl Batch {
     }
 
     pub(super) fn completion_tokens(&self) -> u64 {
-        self.rows.iter().flat_map(|row| &row.completion_mask).filter(|trained| **trained).count() as u64
+        self.rows.iter().flat_map(|row| &row.completion_mask).filter(|trained| **trained).count()
+            as u64
     }
 }
 
@@ -57,7 +58,9 @@ impl Batches {
     }
 
     pub(super) fn next(&self) -> Result<Batch, SftError> {
-        self.receiver.recv().expect("the thread makes every batch of the schedule, or sends its error")
+        self.receiver
+            .recv()
+            .expect("the thread makes every batch of the schedule, or sends its error")
     }
 }
 
@@ -104,7 +107,8 @@ fn chunk_of_batches(
         .filter(|word| !word.contains(|letter: char| letter.is_ascii_digit()))
         .map(str::to_owned)
         .collect();
-    let clean = (chunk * CHUNK) as f64 >= (1.0 - config.data.clean_end) * config.schedule.updates as f64;
+    let clean =
+        (chunk * CHUNK) as f64 >= (1.0 - config.data.clean_end) * config.schedule.updates as f64;
     let asked: Vec<_> = problems
         .into_iter()
         .map(|problem| {

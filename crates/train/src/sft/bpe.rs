@@ -101,7 +101,8 @@ pub(super) fn train(config: &SftConfig) -> Result<String, SftError> {
         cut.split('\u{0}').map(str::to_owned).collect::<Vec<_>>()
     });
     // Who speaks is written before every turn and deserves a token, too.
-    let roles = texts.iter().flat_map(|_| ["system", "user", "assistant", "tool"].map(str::to_owned));
+    let roles =
+        texts.iter().flat_map(|_| ["system", "user", "assistant", "tool"].map(str::to_owned));
     tokenizer.train(&mut trainer, pieces.chain(roles)).map_err(failed)?;
     tokenizer.add_tokens(parts.to_vec()).map_err(failed)?;
     tokenizer.to_string(true).map_err(failed)

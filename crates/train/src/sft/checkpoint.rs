@@ -67,7 +67,8 @@ impl Checkpoint {
         let tensors = candle_core::safetensors::load(self.path.join(WEIGHTS), &Device::Cpu)
             .map_err(|e| unusable(e.to_string()))?;
         for (name, variable) in variables {
-            let tensor = tensors.get(name).ok_or_else(|| unusable(format!("it has no `{name}`")))?;
+            let tensor =
+                tensors.get(name).ok_or_else(|| unusable(format!("it has no `{name}`")))?;
             variable.set(tensor).map_err(|e| unusable(format!("`{name}`: {e}")))?;
         }
         optimizer.load(&self.path.join(OPTIMIZER)).map_err(|e| unusable(e.to_string()))
@@ -89,7 +90,10 @@ impl Checkpoint {
 }
 
 /// Writes variables as safetensors, synced.
-pub(super) fn save_variables(variables: &BTreeMap<String, Var>, path: &Path) -> Result<(), SftError> {
+pub(super) fn save_variables(
+    variables: &BTreeMap<String, Var>,
+    path: &Path,
+) -> Result<(), SftError> {
     let tensors: HashMap<String, Tensor> =
         variables.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect();
     candle_core::safetensors::save(&tensors, path)?;

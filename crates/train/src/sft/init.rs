@@ -24,14 +24,16 @@ pub(super) fn variables(config: &SftConfig) -> Result<BTreeMap<String, Var>, Sft
 
     let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
     let mut variables = BTreeMap::new();
-    let mut matrix = |name: String, rows: usize, columns: usize, std: f64| -> Result<(), SftError> {
-        let normal = Normal::new(0.0, std).expect("a checked configuration has a finite deviation");
-        let values: Vec<f32> =
-            (0..rows * columns).map(|_| normal.sample(&mut rng) as f32).collect();
-        let tensor = Tensor::from_vec(values, (rows, columns), &Device::Cpu)?;
-        variables.insert(name, Var::from_tensor(&tensor)?);
-        Ok(())
-    };
+    let mut matrix =
+        |name: String, rows: usize, columns: usize, std: f64| -> Result<(), SftError> {
+            let normal =
+                Normal::new(0.0, std).expect("a checked configuration has a finite deviation");
+            let values: Vec<f32> =
+                (0..rows * columns).map(|_| normal.sample(&mut rng) as f32).collect();
+            let tensor = Tensor::from_vec(values, (rows, columns), &Device::Cpu)?;
+            variables.insert(name, Var::from_tensor(&tensor)?);
+            Ok(())
+        };
     matrix("model.embed_tokens.weight".to_owned(), model.vocab_size, hidden, std)?;
     for layer in 0..model.num_hidden_layers {
         let name = |part: &str| format!("model.layers.{layer}.{part}.weight");

@@ -9,7 +9,12 @@ use rand_chacha::ChaCha8Rng;
 
 /// `question` with up to `most` of its words changed: of the words hit, about half are dropped, a quarter replaced by
 /// a word of `vocabulary`, and before a quarter one is inserted.
-pub(super) fn noisy(question: &str, most: f64, vocabulary: &[String], rng: &mut ChaCha8Rng) -> String {
+pub(super) fn noisy(
+    question: &str,
+    most: f64,
+    vocabulary: &[String],
+    rng: &mut ChaCha8Rng,
+) -> String {
     let rate = rng.random_range(0.0..=most);
     let mut words: Vec<&str> = Vec::new();
     let other = |rng: &mut ChaCha8Rng| vocabulary.choose(rng).map(String::as_str);
@@ -51,7 +56,10 @@ mod tests {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             let noisy = noisy(question, 0.5, &vocabulary, &mut rng);
             let numbers = |text: &str| {
-                text.split(' ').filter(|w| w.contains(|c: char| c.is_ascii_digit())).collect::<Vec<_>>().join(" ")
+                text.split(' ')
+                    .filter(|w| w.contains(|c: char| c.is_ascii_digit()))
+                    .collect::<Vec<_>>()
+                    .join(" ")
             };
             assert_eq!(numbers(&noisy), numbers(question));
             changed += usize::from(noisy != question);

@@ -26,13 +26,14 @@ pub(super) fn replicas(
 ) -> Result<Vec<Replica>, SftError> {
     (0..workers)
         .map(|_| {
-            let tensors =
-                variables.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
+            let tensors = variables
+                .iter()
+                .map(|(name, var)| (name.clone(), var.as_tensor().clone()))
+                .collect();
             let weights = Weights::from_tensors(tensors, DType::F32, &Device::Cpu);
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(1)
-                .build()
-                .map_err(|e| candle_core::Error::Msg(format!("cannot start a worker thread: {e}")))?;
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(|e| {
+                candle_core::Error::Msg(format!("cannot start a worker thread: {e}"))
+            })?;
             Ok(Replica { model: Qwen3::new(config, &weights)?, pool })
         })
         .collect()

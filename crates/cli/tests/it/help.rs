@@ -1,0 +1,55 @@
+//! What `--help` and `--version` print.
+
+use insta::assert_snapshot;
+
+use crate::agentflow::agentflow;
+
+fn printed(arguments: &[&str]) -> String {
+    let ran = agentflow(arguments).run();
+    assert_eq!((ran.code(), ran.stderr.as_str()), (Some(0), ""), "{arguments:?}");
+    // Lines that clap leaves blanks on differ for no reader.
+    ran.stdout.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn help_of_the_whole() {
+    assert_snapshot!(printed(&["--help"]));
+}
+
+#[test]
+fn help_of_solve() {
+    assert_snapshot!(printed(&["solve", "--help"]));
+}
+
+#[test]
+fn short_help_of_solve() {
+    assert_snapshot!(printed(&["solve", "-h"]));
+}
+
+#[test]
+fn help_of_eval() {
+    assert_snapshot!(printed(&["eval", "--help"]));
+}
+
+#[test]
+fn help_of_eval_problems() {
+    assert_snapshot!(printed(&["eval", "problems", "--help"]));
+}
+
+#[test]
+fn help_of_train_sft() {
+    assert_snapshot!(printed(&["train", "sft", "--help"]));
+}
+
+#[test]
+fn version() {
+    assert_eq!(printed(&["--version"]), concat!("agentflow ", env!("CARGO_PKG_VERSION")));
+}
+
+/// Without a word it is a misuse, but the answer is the same help.
+#[test]
+fn no_command_prints_help_on_stderr() {
+    let ran = agentflow(&[]).run();
+    assert_eq!((ran.code(), ran.stdout.as_str()), (Some(2), ""));
+    assert!(ran.stderr.contains("Usage: agentflow <COMMAND>"), "{ran}");
+}

@@ -1,0 +1,18 @@
+//! The binary as a user meets it: real processes, real files, and a real HTTP server that speaks Ollama's wire.
+
+mod agentflow;
+mod ollama;
+#[cfg(target_os = "linux")] // it reads /proc
+mod processes;
+
+mod auto;
+mod bad_input;
+mod eval;
+mod help;
+#[cfg(target_os = "linux")]
+mod interrupt;
+mod server_failures;
+mod solve;
+#[cfg(target_os = "linux")]
+mod tools;
+mod train;
