@@ -62,9 +62,9 @@ pub(crate) struct ModelArgs {
     /// Address of the server; for ollama the default is $OLLAMA_HOST
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
-    /// Context window in tokens
-    #[arg(long, value_name = "TOKENS", default_value_t = 8192)]
-    pub(crate) num_ctx: u32,
+    /// Context window in tokens [default: 8192, with --think 16384]
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) num_ctx: Option<u32>,
     /// Let the model think before each reply, where it can
     #[arg(long)]
     pub(crate) think: bool,
@@ -86,6 +86,13 @@ pub(crate) struct ModelArgs {
     /// Append every model exchange to FILE, to be played back with --backend replay
     #[arg(long, value_name = "FILE")]
     pub(crate) record: Option<PathBuf>,
+}
+
+impl ModelArgs {
+    /// Room for a long thought beside the prompt, where the model may think.
+    pub(crate) fn num_ctx(&self) -> u32 {
+        self.num_ctx.unwrap_or(if self.think { 16384 } else { 8192 })
+    }
 }
 
 /// How the agent loop runs.

@@ -173,7 +173,7 @@ async fn connect(
     args: &ModelArgs,
 ) -> Result<Box<dyn ChatModel>, Failure> {
     let config = OllamaConfig {
-        num_ctx: args.num_ctx,
+        num_ctx: args.num_ctx(),
         timeouts: timeouts(args),
         ..OllamaConfig::new(host, name)
     };
@@ -230,7 +230,7 @@ fn local(args: &ModelArgs) -> Result<(Box<dyn ChatModel>, Profile), Failure> {
         None => (bundled::files(), bundled::NAME),
     };
     // Processors compute f32 fastest, whatever the files hold.
-    let model = Local::load(&files, name, Some(args.num_ctx), DType::F32, &Device::Cpu)
+    let model = Local::load(&files, name, Some(args.num_ctx()), DType::F32, &Device::Cpu)
         .map_err(Failure::work)?;
     let profile = profile(&model)?;
     Ok((Box::new(model), profile))

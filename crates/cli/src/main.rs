@@ -56,8 +56,16 @@ impl Failure {
 }
 
 fn main() -> ExitCode {
+    let dotenv = dotenvy::dotenv();
     let cli = Cli::parse();
     log();
+    // Keys may stand in `.env` instead of the environment, which wins. A missing file is no mistake; of a broken one, the
+    // line is not shown, for it may hold a key.
+    if let Err(dotenvy::Error::LineParse(..)) = dotenv {
+        tracing::warn!(
+            "a line of `.env` cannot be read, and those after it are left out; write KEY=VALUE lines"
+        );
+    }
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

@@ -287,7 +287,9 @@ fn finished(
     result: Result<ChatReply>,
 ) -> std::result::Result<ChatReply, ChatError> {
     let reply = result.map_err(|error| match error {
-        ModelError::ContextTooLong { .. } => ChatError::ContextTooLong { text: error.to_string() },
+        ModelError::ContextTooLong { prompt, context } => ChatError::ContextTooLong {
+            text: format!("it has {prompt} tokens, the model's context is {context}"),
+        },
         ModelError::Schema(reason) => ChatError::SchemaRejected { reason },
         other => engine_error(other),
     })?;

@@ -117,14 +117,15 @@ mod tests {
         Sampling { temperature, top_p: 1.0, top_k: None, min_p: 0.0, seed: Some(7) }
     }
 
-    /// ln(0.5), ln(0.25), ln(0.15), ln(0.1)
-    const LOGITS: [f32; 4] = [-0.693_147_2, -1.386_294_4, -1.897_12, -2.302_585];
+    fn logits() -> [f32; 4] {
+        [0.5, 0.25, 0.15, 0.1].map(f32::ln)
+    }
 
     fn shares(sampling: &Sampling, mask: Option<&SimpleVob>) -> [f64; 4] {
         let mut sampler = Sampler::new(sampling);
         let mut counts = [0.0; 4];
         for _ in 0..20_000 {
-            counts[sampler.sample(&LOGITS, mask).expect("logits are finite").token as usize] +=
+            counts[sampler.sample(&logits(), mask).expect("logits are finite").token as usize] +=
                 1.0 / 20_000.0;
         }
         counts
@@ -169,7 +170,7 @@ mod tests {
         let mask = SimpleVob::from_slice(&[false, true, false, true]);
         assert_shares(shares(&sampling(1.0), Some(&mask)), [0., 0.25 / 0.35, 0., 0.1 / 0.35]);
         let greedy = Sampler::new(&sampling(0.0))
-            .sample(&LOGITS, Some(&mask))
+            .sample(&logits(), Some(&mask))
             .expect("one token is allowed");
         assert_eq!(greedy.token, 1);
         assert!((greedy.logprob - (0.25_f32 / 0.35).ln()).abs() < 1e-5);
@@ -178,7 +179,7 @@ mod tests {
     #[test]
     fn nothing_allowed_and_nan_are_errors() {
         let nothing = SimpleVob::from_slice(&[false; 4]);
-        assert!(Sampler::new(&sampling(1.0)).sample(&LOGITS, Some(&nothing)).is_err());
+        assert!(Sampler::new(&sampling(1.0)).sample(&logits(), Some(&nothing)).is_err());
         assert!(Sampler::new(&sampling(1.0)).sample(&[0.0, f32::NAN], None).is_err());
         assert!(Sampler::new(&sampling(0.0)).sample(&[f32::NEG_INFINITY; 2], None).is_err());
     }

@@ -244,7 +244,7 @@ async fn a_prompt_longer_than_the_context_is_refused_with_both_numbers() {
     let long = ChatRequest { messages: vec![Message::user("7 ".repeat(2000))], ..request(1) };
     match model.chat(&long).await {
         Err(ChatError::ContextTooLong { text }) => {
-            assert!(text.contains("context of 512"), "{text}")
+            assert!(text.contains("context is 512"), "{text}");
         }
         other => panic!("{other:?}"),
     }

@@ -69,7 +69,7 @@ fn metrics(run: &RunDir) -> Vec<Metrics> {
 }
 
 fn without_time(metrics: &[Metrics]) -> Vec<Metrics> {
-    metrics.iter().cloned().map(|line| Metrics { wall_s: 0.0, ..line }).collect()
+    metrics.iter().map(|line| Metrics { wall_s: 0.0, ..line.clone() }).collect()
 }
 
 #[test]

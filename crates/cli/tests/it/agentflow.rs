@@ -160,12 +160,19 @@ impl fmt::Display for Ran {
             if !text.is_empty() {
                 let replace =
                     |text: String, (volatile, name): &(String, &str)| text.replace(volatile, name);
-                let text = self.volatile.iter().fold(text.clone(), replace);
+                let text = self.volatile.iter().fold(without_numbers_of_errors(text), replace);
                 write!(f, "----- {name} -----\n{text}")?;
             }
         }
         Ok(())
     }
+}
+
+/// `text` without the numbers that each system has of its own for the same error.
+fn without_numbers_of_errors(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once(')').map_or(part, |(_, rest)| rest))
 }
 
 /// Whether `holds` comes true within a generous time.

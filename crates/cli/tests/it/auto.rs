@@ -41,7 +41,7 @@ fn without_ollama_one_line_says_so_and_what_to_install() {
             agentflow(&["solve", "What is 2 + 2?", "--quiet"]).env("OLLAMA_HOST", server).run();
         ran.stderr.lines().next().unwrap_or_default().replace(server, "http://SERVER")
     };
-    insta::assert_snapshot!(fallback(&closed()), @"");
-    insta::assert_snapshot!(fallback(&Server::having(vec![]).url), @"");
-    insta::assert_snapshot!(fallback(&Server::stuck().url), @"");
+    insta::assert_snapshot!(fallback(&closed()), @r"model: the bundled tiny planner, which knows school arithmetic only (no Ollama at http://SERVER; for more, install it from https://ollama.com and run `ollama pull qwen3:8b`)");
+    insta::assert_snapshot!(fallback(&Server::having(vec![]).url), @r"model: the bundled tiny planner, which knows school arithmetic only (Ollama has no model; `ollama pull qwen3:8b` gets one)");
+    insta::assert_snapshot!(fallback(&Server::stuck().url), @r"model: the bundled tiny planner, which knows school arithmetic only (Ollama at http://SERVER does not answer; see what it is busy with, or wait for it with --backend ollama)");
 }

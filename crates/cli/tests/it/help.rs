@@ -42,6 +42,11 @@ fn help_of_train_sft() {
 }
 
 #[test]
+fn help_of_tools_call() {
+    assert_snapshot!(printed(&["tools", "call", "--help"]));
+}
+
+#[test]
 fn version() {
     assert_eq!(printed(&["--version"]), concat!("agentflow ", env!("CARGO_PKG_VERSION")));
 }

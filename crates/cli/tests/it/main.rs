@@ -15,4 +15,5 @@ mod server_failures;
 mod solve;
 #[cfg(target_os = "linux")]
 mod tools;
+mod tools_command;
 mod train;

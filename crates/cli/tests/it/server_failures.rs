@@ -28,24 +28,48 @@ fn failed_with(answers: Vec<Answer>) -> Ran {
 fn down() {
     let url = closed();
     let ran = failed(ask(&["--url", &url]).hiding(&url, "http://SERVER"));
-    assert_snapshot!(ran, @"");
+    assert_snapshot!(ran, @r"
+    exit code: 1
+    ----- stderr -----
+    error: cannot reach Ollama at `http://SERVER`: Connection refused; start it with `ollama serve`, or set `OLLAMA_HOST` to where it runs
+    ");
 }
 
 #[test]
 fn stuck_from_the_start() {
-    assert_snapshot!(failed(ask(&[]).with(&Server::stuck())), @"");
+    assert_snapshot!(failed(ask(&[]).with(&Server::stuck())), @r"
+    exit code: 1
+    ----- stderr -----
+    error: `http://SERVER` did not answer within 1s; see whether the server is stuck, or raise the `reply` time-out (`--timeout`)
+    ");
 }
 
 #[test]
 fn stuck_over_a_reply() {
-    assert_snapshot!(failed_with(vec![Answer::Silence]), @"");
+    assert_snapshot!(failed_with(vec![Answer::Silence]), @r"
+    exit code: 1
+    ----- stderr -----
+    error: `http://SERVER` did not answer within 1s; see whether the server is stuck, or raise the `reply` time-out (`--timeout`)
+    ");
 }
 
 #[test]
 fn garbage() {
-    assert_snapshot!(failed_with(vec![Answer::Body("<html>It works!</html>")]), @"");
-    assert_snapshot!(failed_with(vec![Answer::Body("{\"choices\": []}")]), @"");
-    assert_snapshot!(failed_with(vec![Answer::Body("")]), @"");
+    assert_snapshot!(failed_with(vec![Answer::Body("<html>It works!</html>")]), @r"
+    exit code: 1
+    ----- stderr -----
+    error: cannot read the reply of `http://SERVER`: expected value at line 1 column 1, in `<html>It works!</html>`; check that the address is a model server's
+    ");
+    assert_snapshot!(failed_with(vec![Answer::Body("{\"choices\": []}")]), @r"
+    exit code: 1
+    ----- stderr -----
+    error: cannot read the reply of `http://SERVER`: it has neither `message` nor `done`, so it is not a chat reply of Ollama; check that the address is a model server's
+    ");
+    assert_snapshot!(failed_with(vec![Answer::Body("")]), @r"
+    exit code: 1
+    ----- stderr -----
+    error: cannot read the reply of `http://SERVER`: it is empty; check that the address is a model server's
+    ");
 }
 
 #[test]
@@ -64,22 +88,42 @@ fn a_server_that_fails_and_says_why() {
         500,
         r#"{"error":"model requires more system memory (5.5 GiB) than is available"}"#,
     );
-    assert_snapshot!(failed_with(vec![answer]), @"");
+    assert_snapshot!(failed_with(vec![answer]), @r"
+    exit code: 1
+    ----- stderr -----
+    error: the model server failed with status 500: model requires more system memory (5.5 GiB) than is available; its log says more
+    ");
 }
 
 #[test]
 fn a_model_that_was_not_pulled() {
-    assert_snapshot!(failed(ask(&[]).with(&Server::having(vec!["llama3.2:3b", "phi4:14b"]))), @"");
-    assert_snapshot!(failed(ask(&[]).with(&Server::having(vec![]))), @"");
+    assert_snapshot!(failed(ask(&[]).with(&Server::having(vec!["llama3.2:3b", "phi4:14b"]))), @r"
+    exit code: 1
+    ----- stderr -----
+    error: model `qwen3:8b` is not on Ollama at `http://SERVER`; get it with `ollama pull qwen3:8b`, or use one that is there: `llama3.2:3b`, `phi4:14b`
+    ");
+    assert_snapshot!(failed(ask(&[]).with(&Server::having(vec![]))), @r"
+    exit code: 1
+    ----- stderr -----
+    error: model `qwen3:8b` is not on Ollama at `http://SERVER`; get it with `ollama pull qwen3:8b`
+    ");
     let server = Server::having(vec![]);
-    assert_snapshot!(failed(agentflow(&["solve", "hi", "--backend", "ollama"]).with(&server)), @"");
+    assert_snapshot!(failed(agentflow(&["solve", "hi", "--backend", "ollama"]).with(&server)), @r"
+    exit code: 1
+    ----- stderr -----
+    error: Ollama at `http://SERVER` has no model; get one with `ollama pull qwen3:8b`
+    ");
 }
 
 /// Removed on the server between the check and the first question.
 #[test]
 fn a_model_that_went_away() {
     let answer = Answer::Status(404, r#"{"error":"model 'qwen3:8b' not found"}"#);
-    assert_snapshot!(failed_with(vec![answer]), @"");
+    assert_snapshot!(failed_with(vec![answer]), @r"
+    exit code: 1
+    ----- stderr -----
+    error: model `qwen3:8b` is not on Ollama at `http://SERVER`; get it with `ollama pull qwen3:8b`
+    ");
 }
 
 #[test]
@@ -102,7 +146,11 @@ fn busy_for_ever() {
         r#"{"error":"server busy, please try again."}"#,
     )]);
     let ran = failed(ask(&["--quiet"]).with(&server).env("AGENTFLOW_LOG", "error"));
-    assert_snapshot!(ran, @"");
+    assert_snapshot!(ran, @r"
+    exit code: 1
+    ----- stderr -----
+    error: the model server is overloaded: server busy, please try again; wait, or send fewer requests at a time with a lower concurrency
+    ");
     assert_eq!(server.asked().len(), 3);
 }
 
@@ -110,7 +158,20 @@ fn busy_for_ever() {
 fn replies_that_never_follow_the_schema() {
     let server = Server::planning(vec![Answer::Content("Sure! The answer is 4.".to_owned())]);
     let ran = failed(ask(&["--max-steps", "2"]).with(&server));
-    assert_snapshot!(ran, @"");
+    assert_snapshot!(ran, @r"
+    exit code: 1
+    ----- stderr -----
+      step 1  (no decision)
+      failed  the planner's reply could not be read: it is not JSON (expected value at line 1 column 1)
+     verdict  continue: a step that failed settles nothing
+      step 2  (no decision)
+      failed  the planner's reply could not be read: it is not JSON (expected value at line 1 column 1)
+     verdict  continue: a step that failed settles nothing
+      step 3  (no decision)
+      failed  the planner's reply could not be read: it is not JSON (expected value at line 1 column 1)
+     verdict  continue: there are no more steps
+    error: no answer: in 3 steps, no reply of `qwen3:8b` could be read as a decision; use a larger model, or see the replies with --json
+    ");
     assert_eq!(server.asked().len(), 6, "three steps, each asked for twice");
     let again = server.asked()[1]["messages"].to_string();
     assert!(
@@ -143,21 +204,41 @@ fn a_reply_that_follows_the_schema_when_asked_again() {
 #[test]
 fn no_python() {
     let server = Server::planning(vec![decide("Easy.", "answer", "4")]);
-    assert_snapshot!(failed(ask(&[]).with(&server).env("PATH", "")), @"");
+    assert_snapshot!(failed(ask(&[]).with(&server).env("PATH", "")), @r"
+    exit code: 1
+    ----- stderr -----
+    error: python3 was not found (looked on `PATH`: it is empty); install Python 3.8 or newer, or set `AGENTFLOW_PYTHON` to its path
+    ");
     let ran = failed(ask(&[]).with(&server).env("PATH", "/nonexistent/bin"));
     assert!(ran.stderr.contains("looked on `PATH`: /nonexistent/bin"), "{ran}");
     let ran = failed(ask(&[]).with(&server).env("AGENTFLOW_PYTHON", "/nonexistent/python3"));
-    assert_snapshot!(ran, @"");
+    assert_snapshot!(ran, @r"
+    exit code: 1
+    ----- stderr -----
+    error: `/nonexistent/python3` cannot be used as Python: No such file or directory; install Python 3.8 or newer, or set `AGENTFLOW_PYTHON` to its path
+    ");
 }
 
 #[test]
 fn a_model_that_is_nowhere() {
     let server = Server::having(vec!["phi4:14b"]);
-    assert_snapshot!(failed(agentflow(&["solve", "hi", "--model", "qwen"]).with(&server)), @"");
-    assert_snapshot!(failed(agentflow(&["solve", "hi", "--model", "./qwen"]).with(&server)), @"");
+    assert_snapshot!(failed(agentflow(&["solve", "hi", "--model", "qwen"]).with(&server)), @r"
+    exit code: 1
+    ----- stderr -----
+    error: model `qwen` is neither a directory nor on Ollama at `http://SERVER`; get it with `ollama pull qwen`, or use one that is there: `phi4:14b`
+    ");
+    assert_snapshot!(failed(agentflow(&["solve", "hi", "--model", "./qwen"]).with(&server)), @r"
+    exit code: 1
+    ----- stderr -----
+    error: no model directory at `./qwen`; give a directory with config.json, tokenizer.json and *.safetensors
+    ");
     let url = closed();
     let down = agentflow(&["solve", "hi", "--model", "qwen", "--url", &url]);
-    assert_snapshot!(failed(down.hiding(&url, "http://SERVER")), @"");
+    assert_snapshot!(failed(down.hiding(&url, "http://SERVER")), @r"
+    exit code: 1
+    ----- stderr -----
+    error: model `qwen` is no directory, and Ollama cannot be asked: cannot reach Ollama at `http://SERVER`: Connection refused; start it with `ollama serve`, or set `OLLAMA_HOST` to where it runs
+    ");
 }
 
 #[test]
@@ -166,11 +247,23 @@ fn a_model_directory_that_is_missing_or_broken() {
     let local = |name| {
         agentflow(&["solve", "hi", "--backend", "local", "--model", name]).inside(dir.path())
     };
-    assert_snapshot!(failed(local("nowhere")), @"");
+    assert_snapshot!(failed(local("nowhere")), @r"
+    exit code: 1
+    ----- stderr -----
+    error: no model directory at `nowhere`; give a directory with config.json, tokenizer.json and *.safetensors
+    ");
     fs::create_dir(dir.path().join("model")).expect("a directory");
-    assert_snapshot!(failed(local("model")), @"");
+    assert_snapshot!(failed(local("model")), @r"
+    exit code: 1
+    ----- stderr -----
+    error: model directory `model` has no `config.json`; a Hugging Face model directory needs it, so copy or download it again
+    ");
     fs::write(dir.path().join("model/config.json"), "{\"hidden_size\": 64}").expect("writes");
-    assert_snapshot!(failed(local("model")), @"");
+    assert_snapshot!(failed(local("model")), @r"
+    exit code: 1
+    ----- stderr -----
+    error: `model/config.json` is not valid: it has no `model_type`
+    ");
 }
 
 #[test]
@@ -179,7 +272,15 @@ fn a_recording_that_is_missing_or_broken() {
     let replay = |name| {
         agentflow(&["solve", "hi", "--backend", "replay", "--model", name]).inside(dir.path())
     };
-    assert_snapshot!(failed(replay("nowhere.jsonl")), @"");
+    assert_snapshot!(failed(replay("nowhere.jsonl")), @r"
+    exit code: 1
+    ----- stderr -----
+    error: cannot read recording `nowhere.jsonl`: No such file or directory
+    ");
     fs::write(dir.path().join("run.jsonl"), "{}\n").expect("writes");
-    assert_snapshot!(failed(replay("run.jsonl")), @"");
+    assert_snapshot!(failed(replay("run.jsonl")), @r"
+    exit code: 1
+    ----- stderr -----
+    error: line 1 of recording `run.jsonl` is not an exchange: missing field `schema` at line 1 column 2; record the run again
+    ");
 }

@@ -42,7 +42,11 @@ fn locate_in(wanted: Option<OsString>, folders: OsString) -> Result<PathBuf, San
     env::split_paths(&folders)
         .map(|folder| folder.join("python3"))
         .find(|path| path.is_file())
-        .ok_or_else(|| SandboxError::NoPython { looked: folders.to_string_lossy().into_owned() })
+        .ok_or_else(|| {
+            let looked =
+                if folders.is_empty() { "it is empty".into() } else { folders.to_string_lossy() };
+            SandboxError::NoPython { looked: looked.into_owned() }
+        })
 }
 
 impl Interpreter {
