@@ -53,9 +53,10 @@ impl Progress {
         }
     }
 
+    /// Takes the bar away: what follows on stdout would stand behind it.
     pub(crate) fn finish(&self) {
         if let Some(bar) = &self.bar {
-            bar.finish();
+            bar.finish_and_clear();
         }
     }
 }

@@ -274,7 +274,7 @@ fn json_is_the_whole_trajectory() {
     );
     assert_eq!(
         trajectory["sampling"],
-        json!({"temperature": 0.5, "top_p": 1.0, "seed": 7, "think": true, "num_ctx": 8192})
+        json!({"temperature": 0.5, "top_p": 1.0, "seed": 7, "think": true, "num_ctx": 16384})
     );
     assert_eq!(trajectory["stop"], "answered");
     assert_eq!(trajectory["answer"], "72");
