@@ -18,21 +18,16 @@ pub(super) fn classify(
     retry_after: Option<Duration>,
 ) -> ChatError {
     let text = error_text(body);
-    let lower = text.to_lowercase();
+    // All of the body: the runner says most plainly in its `type` what the text words anew with each version.
+    let lower = body.to_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    if has(&[
-        "invalid format:",
-        "invalid json schema",
-        "json schema conversion",
-        "json_schema",
-        "failed to parse grammar",
-    ]) {
+    if has(&["invalid format:", "json schema", "json_schema", "failed to parse grammar"]) {
         return ChatError::SchemaRejected { reason: text };
     }
     if has(&[
         "longer than the context",
         "exceeds the context",
-        "exceed the available context",
+        "the available context",
         "exceed_context_size",
     ]) {
         return ChatError::ContextTooLong { text };

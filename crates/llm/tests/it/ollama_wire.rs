@@ -257,6 +257,26 @@ async fn err_schema_rejected() {
 }
 
 #[tokio::test]
+async fn err_schema_rejected_by_template() {
+    let pair = recorded("err_schema_rejected_by_template");
+    let server = server(&pair, 1 << 20).await;
+    let plain = ChatRequest { schema: Some(json!({"type": "object"})), ..ours(&pair) };
+    let error = ollama_for(&server, &pair).chat(&plain).await.unwrap_err();
+    let ChatError::SchemaRejected { reason } = error else { panic!("{error:?}") };
+    assert!(reason.ends_with("cannot resolve $ref #/$defs/no, $defs not found"), "{reason}");
+}
+
+#[tokio::test]
+async fn err_prompt_too_long() {
+    let error = exchange("err_prompt_too_long").await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the prompt does not fit the context: request (3294 tokens) exceeds the available context size \
+         (2048 tokens), try increasing it; raise `num_ctx` or shorten the prompt"
+    );
+}
+
+#[tokio::test]
 async fn err_busy() {
     let error = exchange("err_busy").await.unwrap_err();
     assert!(matches!(error, ChatError::Overloaded { .. }));
