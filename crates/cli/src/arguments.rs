@@ -5,12 +5,20 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
+const ENVIRONMENT: &str = "\
+Environment, also from a file `.env`:
+  OLLAMA_HOST       where Ollama runs [default: 127.0.0.1:11434]
+  OPENAI_API_KEY    key for --backend openai
+  AGENTFLOW_PYTHON  interpreter of the `code` tool [default: python3 on PATH]
+  AGENTFLOW_LOG     log lines on stderr, e.g. debug
+  NO_COLOR          no colour on a terminal";
+
 /// Solve, evaluate and train a multi-step reasoning agent on a small local language model.
 ///
 /// `agentflow solve "What is 15% of 240, then doubled?"` works offline; with Ollama running and a model pulled it uses
 /// that model.
 #[derive(Debug, Parser)]
-#[command(name = "agentflow", version, arg_required_else_help = true)]
+#[command(name = "agentflow", version, arg_required_else_help = true, after_help = ENVIRONMENT)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
