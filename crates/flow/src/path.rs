@@ -1,0 +1,112 @@
+//! Where in a run something happened: `refund/size/pay/charge`, `grade[17]/one`, `agent[3]/turn`.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// The place of a node in a run: the key of its events, its trace and its records.
+///
+/// Segments are names of nodes, arms and calls, joined by `/`. A branch of `each` and a hop of `repeat` carry their
+/// number (`grade[17]`, counted from 0); what runs below the second attempt of a group carries that (`group#2/a`), so a
+/// place is visited at most once. Cloning is a reference count; the text is made when it is asked for.
+#[derive(Clone)]
+pub struct Path(Arc<Segment>);
+
+struct Segment {
+    parent: Option<Path>,
+    name: Arc<str>,
+    index: Option<usize>,
+    /// Of the node above, where that is not its first attempt.
+    parent_attempt: u32,
+}
+
+impl Path {
+    pub(crate) fn root(name: Arc<str>) -> Self {
+        Self(Arc::new(Segment { parent: None, name, index: None, parent_attempt: 1 }))
+    }
+
+    pub(crate) fn child(&self, attempt: u32, name: Arc<str>) -> Self {
+        let parent = Some(self.clone());
+        Self(Arc::new(Segment { parent, name, index: None, parent_attempt: attempt }))
+    }
+
+    /// The same place, numbered: a branch or hop of a node at `self`.
+    pub(crate) fn numbered(&self, index: usize) -> Self {
+        let Segment { parent, name, parent_attempt, .. } = &*self.0;
+        Self(Arc::new(Segment {
+            parent: parent.clone(),
+            name: name.clone(),
+            index: Some(index),
+            parent_attempt: *parent_attempt,
+        }))
+    }
+
+    /// The name of the last segment.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The number of the last segment, of a branch or hop.
+    pub fn index(&self) -> Option<usize> {
+        self.0.index
+    }
+
+    /// The place above.
+    pub fn parent(&self) -> Option<&Path> {
+        self.0.parent.as_ref()
+    }
+
+    /// The path without attempts: the same for every attempt of a group that runs again.
+    pub(crate) fn without_attempts(&self) -> String {
+        let mut text = String::new();
+        self.write(&mut text, false).expect("a string takes everything");
+        text
+    }
+
+    fn write(&self, out: &mut impl fmt::Write, attempts: bool) -> fmt::Result {
+        let Segment { parent, name, index, parent_attempt } = &*self.0;
+        if let Some(parent) = parent {
+            parent.write(out, attempts)?;
+            if attempts && *parent_attempt > 1 {
+                write!(out, "#{parent_attempt}")?;
+            }
+            out.write_char('/')?;
+        }
+        out.write_str(name)?;
+        match index {
+            Some(index) => write!(out, "[{index}]"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, true)
+    }
+}
+
+impl fmt::Debug for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{self}`")
+    }
+}
+
+impl PartialEq for Path {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.to_string() == other.to_string()
+    }
+}
+
+impl Eq for Path {}
+
+impl PartialEq<&str> for Path {
+    fn eq(&self, other: &&str) -> bool {
+        self.to_string().as_str() == *other
+    }
+}
+
+impl serde::Serialize for Path {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}

@@ -1,0 +1,320 @@
+//! The journal of a run, as the run uses it: what earlier processes finished, and what this one adds.
+
+use std::collections::HashMap;
+use std::future::ready;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::ask::Answer;
+use crate::data::{Data, decode, encode};
+use crate::error::{Failure, StepError};
+use crate::id::{RunId, Token};
+use crate::path::Path;
+use crate::report::{Attempt, Outcome};
+use crate::shape::Shape;
+use crate::store::{Ending, Journal, Record, StoreError, Tried};
+
+/// By path, as text: that is what a journal knows.
+pub(crate) struct Recording {
+    /// Given back when the run ends, whoever still holds a context of it.
+    journal: Mutex<Option<Box<dyn Journal>>>,
+    outputs: HashMap<String, Box<RawValue>>,
+    failures: HashMap<String, Failures>,
+    settled: HashMap<String, Failure>,
+    routes: HashMap<String, String>,
+    asked: HashMap<String, Token>,
+    answers: HashMap<String, Box<RawValue>>,
+}
+
+/// The failed attempts of a node that earlier processes made.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Failures {
+    /// The number of the last one; 0 for none.
+    last: u32,
+    /// Those that count against the attempts that are allowed: not those before an end of the run.
+    pub(crate) counted: u32,
+}
+
+impl Failures {
+    /// A step goes on counting. A group whose failure ended the run goes on with that attempt, since what it had
+    /// finished is recorded below it.
+    pub(crate) fn next_attempt(self, leaf: bool) -> u32 {
+        if leaf || self.counted > 0 { self.last + 1 } else { self.last.max(1) }
+    }
+}
+
+/// What a journal says about a run, before anything of it runs again.
+pub(crate) struct Past {
+    pub(crate) recording: Recording,
+    pub(crate) shape: Shape,
+    pub(crate) input: Box<RawValue>,
+    pub(crate) attempts: Vec<Attempt>,
+}
+
+impl Recording {
+    pub(crate) fn new(journal: Box<dyn Journal>) -> Self {
+        Self {
+            journal: Mutex::new(Some(journal)),
+            outputs: HashMap::new(),
+            failures: HashMap::new(),
+            settled: HashMap::new(),
+            routes: HashMap::new(),
+            asked: HashMap::new(),
+            answers: HashMap::new(),
+        }
+    }
+
+    /// # Errors
+    /// If the journal does not begin with the start of the run.
+    pub(crate) fn replay(
+        run: &RunId,
+        journal: Box<dyn Journal>,
+        records: Vec<Record>,
+    ) -> Result<Past, StepError> {
+        let mut recording = Self::new(journal);
+        let mut records = records.into_iter();
+        let Some(Record::Started { shape, input, .. }) = records.next() else {
+            return Err(StepError::refused(format!(
+                "the journal of run `{run}` does not begin with its start; nothing was done yet, so start it anew"
+            )));
+        };
+        let mut attempts = Vec::new();
+        for record in records {
+            recording.take(record, &mut attempts);
+        }
+        Ok(Past { recording, shape, input, attempts })
+    }
+
+    fn take(&mut self, record: Record, attempts: &mut Vec<Attempt>) {
+        match record {
+            Record::Output { path, value, tried } => {
+                attempts.push(Attempt::earlier(&path, tried, Outcome::Done));
+                self.outputs.insert(path, value);
+            }
+            Record::Failed { path, error, tried } => {
+                let failures = self.failures.entry(path.clone()).or_default();
+                failures.last = failures.last.max(tried.attempt);
+                failures.counted += 1;
+                attempts.push(Attempt::earlier(&path, tried, Outcome::Failed(error)));
+            }
+            Record::Settled { path, failure } => {
+                self.settled.insert(path, failure);
+            }
+            Record::Routed { path, label } => {
+                self.routes.insert(path, label);
+            }
+            Record::Asked { path, token, .. } => {
+                self.asked.insert(path, token);
+            }
+            Record::Answered { path, answer, .. } => {
+                self.answers.insert(path, answer);
+            }
+            Record::Ended { how: Ending::Failed, .. } => {
+                self.failures.values_mut().for_each(|failures| failures.counted = 0);
+            }
+            Record::Started { .. } | Record::Resumed { .. } | Record::Ended { .. } => {}
+        }
+    }
+
+    pub(crate) fn failures(&self, path: &Path) -> Failures {
+        if self.failures.is_empty() {
+            return Failures::default();
+        }
+        self.failures.get(&path.to_string()).copied().unwrap_or_default()
+    }
+
+    /// The recorded output of the node at `path`.
+    pub(crate) fn output<O: Data>(&self, path: &Path) -> Result<Option<O>, StepError> {
+        if self.outputs.is_empty() {
+            return Ok(None);
+        }
+        let text = path.to_string();
+        let read = |raw: &RawValue| {
+            decode(raw).map_err(|error| unreadable::<O>(&format!("output of `{text}`"), &error))
+        };
+        self.outputs.get(&text).map(|raw| read(raw)).transpose()
+    }
+
+    /// What will be written, and what will be read of it; `None` if it holds something volatile.
+    pub(crate) fn encode<O: Data>(
+        &self,
+        output: &O,
+    ) -> Result<Option<(Box<RawValue>, O)>, StepError> {
+        let broken = |problem: String| {
+            StepError::invalid(format!(
+                "{problem}; record another type, or mark the node `unrecorded`"
+            ))
+        };
+        let raw =
+            encode(output).map_err(|e| broken(format!("it cannot be written as JSON: {e}")))?;
+        let Some(raw) = raw else { return Ok(None) };
+        let read = decode(&raw)
+            .map_err(|e| broken(format!("written as JSON, it cannot be read back: {e}")))?;
+        Ok(Some((raw, read)))
+    }
+
+    pub(crate) async fn record_output(
+        &self,
+        path: &Path,
+        value: Box<RawValue>,
+        tried: Tried,
+    ) -> Result<(), StepError> {
+        let record = Record::Output { path: path.to_string(), value, tried };
+        self.append(record, path).await
+    }
+
+    pub(crate) async fn record_failure(
+        &self,
+        path: &Path,
+        error: &StepError,
+        tried: Tried,
+    ) -> Result<(), StepError> {
+        let record = Record::Failed { path: path.to_string(), error: error.to_string(), tried };
+        self.append(record, path).await
+    }
+
+    /// The failure that the branch at `path` was settled with.
+    pub(crate) fn settled(&self, path: &Path) -> Option<&Failure> {
+        if self.settled.is_empty() {
+            return None;
+        }
+        self.settled.get(&path.to_string())
+    }
+
+    pub(crate) async fn record_settled(
+        &self,
+        path: &Path,
+        failure: Failure,
+    ) -> Result<(), StepError> {
+        self.append(Record::Settled { path: path.to_string(), failure }, path).await
+    }
+
+    pub(crate) fn route(&self, path: &Path) -> Option<&String> {
+        if self.routes.is_empty() {
+            return None;
+        }
+        self.routes.get(&path.to_string())
+    }
+
+    /// Not waited for: an output that depends on it is written after it.
+    pub(crate) fn record_route(&self, path: &Path, label: &str) {
+        let record = Record::Routed { path: path.to_string(), label: label.to_owned() };
+        drop(self.queue(record));
+    }
+
+    /// The token under which the node at `path` has asked.
+    pub(crate) fn asked(&self, path: &Path) -> Option<&Token> {
+        self.asked.get(&path.to_string())
+    }
+
+    pub(crate) async fn record_question(
+        &self,
+        path: &Path,
+        token: &Token,
+        question: Box<RawValue>,
+    ) -> Result<(), StepError> {
+        let record = Record::Asked { path: path.to_string(), token: token.clone(), question };
+        self.append(record, path).await
+    }
+
+    pub(crate) fn answer<A: Data>(&self, path: &Path) -> Result<Option<A>, StepError> {
+        let text = path.to_string();
+        let read = |raw: &RawValue| {
+            decode(raw).map_err(|error| unreadable::<A>(&format!("answer to `{text}`"), &error))
+        };
+        self.answers.get(&text).map(|raw| read(raw)).transpose()
+    }
+
+    pub(crate) async fn record_answer(
+        &self,
+        path: &Path,
+        token: &Token,
+        answer: Box<RawValue>,
+    ) -> Result<(), StepError> {
+        let record = Record::Answered { path: path.to_string(), token: token.clone(), answer };
+        self.append(record, path).await
+    }
+
+    /// Takes answers that were given since the run paused.
+    ///
+    /// # Errors
+    /// If one's token was answered before, or is none of this run.
+    pub(crate) async fn decide(&mut self, answers: Vec<Answer>) -> Result<(), StepError> {
+        for Answer { path, token, answer } in answers {
+            if self.asked.get(&path) != Some(&token) {
+                return Err(StepError::refused(format!(
+                    "the run did not ask at `{path}` with this token; answer the pause that its last report holds"
+                )));
+            }
+            if self.answers.contains_key(&path) {
+                return Err(StepError::refused(format!(
+                    "the question at `{path}` was answered before, and a token is good for one answer; resume the run without it"
+                )));
+            }
+            let record = Record::Answered { path: path.clone(), token, answer: answer.clone() };
+            self.queue(record).await.map_err(StepError::store)?;
+            self.answers.insert(path, answer);
+        }
+        Ok(())
+    }
+
+    async fn append(&self, record: Record, path: &Path) -> Result<(), StepError> {
+        self.queue(record).await.map_err(|error| StepError::store(error).at(path, 1))
+    }
+
+    fn queue(&self, record: Record) -> BoxFuture<'static, Result<(), StoreError>> {
+        match &*self.journal.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(journal) => journal.append(record),
+            None => Box::pin(ready(Err(StoreError::Broken("the run is over".to_owned())))),
+        }
+    }
+
+    /// Gives the lease back.
+    pub(crate) fn close(&self) {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    pub(crate) async fn write(&self, record: Record) -> Result<(), StoreError> {
+        self.queue(record).await
+    }
+
+    /// For the end of a run that was dropped, where nobody can wait.
+    pub(crate) fn write_unseen(&self, record: Record) {
+        drop(self.queue(record));
+    }
+}
+
+fn unreadable<T>(what: &str, error: &serde_json::Error) -> StepError {
+    StepError::invalid(format!(
+        "the recorded {what} is no `{}` any more: {error}; resume with the version that wrote it, or start the run anew",
+        std::any::type_name::<T>()
+    ))
+}
+
+/// The JSON of something that has to be recorded, such as a question.
+pub(crate) fn must_encode<T: Serialize>(what: &str, value: &T) -> Result<Box<RawValue>, StepError> {
+    match encode(value) {
+        Ok(Some(raw)) => Ok(raw),
+        Ok(None) => Err(StepError::invalid(format!("{what} is volatile; it has to be kept"))),
+        Err(error) => Err(StepError::invalid(format!("{what} cannot be written as JSON: {error}"))),
+    }
+}
+
+impl Attempt {
+    fn earlier(path: &str, tried: Tried, outcome: Outcome) -> Self {
+        Self {
+            path: Path::root(path.into()),
+            attempt: tried.attempt,
+            started: std::time::UNIX_EPOCH + Duration::from_millis(tried.at_ms),
+            took: Duration::from_micros(tried.took_us),
+            outcome,
+            input: None,
+            spent: tried.spent,
+            earlier: true,
+        }
+    }
+}
