@@ -1,13 +1,16 @@
 //! What the agent knows of the question at hand: the steps done. Fresh for every question, so nothing leaks between
 //! problems.
 
+use serde::{Deserialize, Serialize};
+
 use crate::trajectory::{Decision, Step};
 
 /// How the `code` tool begins to say that nothing was printed, which is a success, but no result.
 const NO_OUTPUT: &str = "(no output";
 
 /// The steps of one attempt.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Memory {
     steps: Vec<Step>,
 }
@@ -19,6 +22,10 @@ impl Memory {
 
     pub(crate) fn push(&mut self, step: Step) {
         self.steps.push(step);
+    }
+
+    pub(crate) fn last_mut(&mut self) -> Option<&mut Step> {
+        self.steps.last_mut()
     }
 
     pub(crate) fn into_steps(self) -> Vec<Step> {

@@ -1,6 +1,7 @@
 //! The planner: decides the next step. The only module that is trained.
 
 use agentflow_llm::{ChatError, ChatModel, ChatReply, ChatRequest, Message, Sampling, Usage};
+use serde::{Deserialize, Serialize};
 
 use crate::prompt::{PlannerPrompt, State, correction, planner_schema, shorten};
 use crate::trajectory::Decision;
@@ -22,7 +23,7 @@ pub struct Planner<'a> {
 }
 
 /// What came of asking for a decision.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Planned {
     /// The messages that `reply` answers.
     pub prompt: Vec<Message>,

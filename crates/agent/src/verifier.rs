@@ -1,6 +1,8 @@
 //! The verifier: a separate judge that says whether the results already hold the answer. Conservative: what it cannot
 //! say clearly means "go on".
 
+use std::sync::Arc;
+
 use agentflow_llm::{ChatError, ChatModel, ChatRequest, Usage};
 
 use crate::planner::CallSettings;
@@ -8,9 +10,10 @@ use crate::prompt::{verifier_messages, verifier_schema};
 use crate::trajectory::{Step, Verdict};
 
 /// Judges the state after each step.
-pub enum Verifier<'a> {
+#[derive(Clone)]
+pub enum Verifier {
     /// Asks a model.
-    Model { model: &'a dyn ChatModel, settings: CallSettings },
+    Model { model: Arc<dyn ChatModel>, settings: CallSettings },
     /// Leaves it to the planner to stop, by `answer`: for planners too small to judge.
     Planner,
 }
@@ -24,7 +27,7 @@ pub struct Judged {
     pub warnings: Vec<String>,
 }
 
-impl Verifier<'_> {
+impl Verifier {
     /// The verdict on `steps`.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Which model answers: the one asked for, or the best that is at hand.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use agentflow_agent::prompt::Profile;
@@ -20,17 +21,17 @@ use crate::narrate::Narrator;
 
 /// A model with the prompts and settings that fit it.
 pub(crate) struct Chosen {
-    pub(crate) model: Box<dyn ChatModel>,
+    pub(crate) model: Arc<dyn ChatModel>,
     pub(crate) profile: Profile,
     pub(crate) settings: CallSettings,
 }
 
 impl Chosen {
     /// A model that knows the full prompts judges for itself; a tiny one was never taught to.
-    pub(crate) fn verifier(&self) -> Verifier<'_> {
+    pub(crate) fn verifier(&self) -> Verifier {
         match self.profile {
             Profile::Full => {
-                Verifier::Model { model: &*self.model, settings: self.settings.clone() }
+                Verifier::Model { model: self.model.clone(), settings: self.settings.clone() }
             }
             Profile::Compact => Verifier::Planner,
         }
@@ -67,9 +68,9 @@ pub(crate) async fn choose(args: &ModelArgs, narrator: &Narrator) -> Result<Chos
             (Box::new(replay) as Box<dyn ChatModel>, profile)
         }
     };
-    let model = match &args.record {
-        Some(path) => Box::new(Recorder::new(model, path).map_err(Failure::work)?),
-        None => model,
+    let model: Arc<dyn ChatModel> = match &args.record {
+        Some(path) => Arc::new(Recorder::new(model, path).map_err(Failure::work)?),
+        None => Arc::from(model),
     };
     let settings = CallSettings {
         sampling: Sampling {

@@ -51,14 +51,14 @@ impl Narrator {
         self.line(&format!("{} {}", self.paint("33", "warning:"), one_line(text)));
     }
 
-    pub(crate) fn event(&mut self, event: &Event) {
+    pub(crate) fn event(&mut self, event: Event) {
         match event {
-            Event::Warning { text } => self.warning(text),
+            Event::Warning { text } => self.warning(&text),
             _ if self.quiet => {}
             Event::Decided { index, decision } => {
-                self.step(*index, &decision.thought);
+                self.step(index, &decision.thought);
                 self.block("36", &decision.action, &decision.action_input);
-                self.stage = if echoes(decision) { Stage::Said } else { Stage::Running };
+                self.stage = if echoes(&decision) { Stage::Said } else { Stage::Running };
             }
             Event::Observed { observation } => {
                 if self.stage == Stage::Undecided {
@@ -70,10 +70,10 @@ impl Narrator {
                     false => self.block("31", "failed", &observation.text),
                 }
             }
-            Event::StepDone { step } => {
-                let said = if step.verdict.sufficient { "sufficient" } else { "continue" };
-                self.block("2", "verdict", &format!("{said}: {}", step.verdict.reason));
-                self.done = step.index + 1;
+            Event::StepDone { index, verdict } => {
+                let said = if verdict.sufficient { "sufficient" } else { "continue" };
+                self.block("2", "verdict", &format!("{said}: {}", verdict.reason));
+                self.done = index + 1;
                 self.stage = Stage::Undecided;
             }
         }

@@ -40,7 +40,7 @@ async fn solve(args: SolveArgs, question: &str) -> Result<(), Failure> {
     let executor = Arc::new(Mutex::new(executor(&args.agent)?));
     let solver = solver(&chosen, executor, &args.agent, cancel);
     let id = format!("solve/{}", args.model.seed);
-    let solved = solver.solve(&id, question, &mut |event| narrator.event(&event)).await;
+    let solved = solver.solve(&id, question, &mut |event| narrator.event(event)).await;
     let trajectory = solved.map_err(|error| match error {
         SolveError::Interrupted => Failure::Interrupted,
         other => Failure::work(other),
@@ -60,14 +60,14 @@ async fn solve(args: SolveArgs, question: &str) -> Result<(), Failure> {
 }
 
 /// The solver that the arguments ask for; `eval` uses the same.
-pub(crate) fn solver<'a>(
-    chosen: &'a Chosen,
+pub(crate) fn solver(
+    chosen: &Chosen,
     executor: Arc<Mutex<Executor>>,
     args: &LoopArgs,
     cancel: tokio_util::sync::CancellationToken,
-) -> Solver<'a> {
+) -> Solver {
     Solver {
-        model: &*chosen.model,
+        model: chosen.model.clone(),
         executor,
         profile: chosen.profile,
         settings: chosen.settings.clone(),

@@ -105,10 +105,14 @@ impl<I: Data, O: Data> Step<I> for All<O> {
     type Output = O;
 
     async fn run(&self, cx: Context, input: I) -> Result<O, StepError> {
-        let mut tasks = JoinSet::new();
+        let (mut tasks, alive) = (JoinSet::new(), cx.alive());
         for (index, branch) in self.branches.iter().enumerate() {
             let (branch, cx, input) = (branch.clone(), cx.clone(), Box::new(input.clone()));
-            tasks.spawn(async move { Ok((index, branch.run(&cx, input).await?)) });
+            let one = alive.one_more();
+            tasks.spawn(async move {
+                let _one = one;
+                Ok((index, branch.run(&cx, input).await?))
+            });
         }
         let mut outputs: Vec<Option<Value>> = self.branches.iter().map(|_| None).collect();
         join(tasks, |(index, output)| {

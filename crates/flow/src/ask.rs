@@ -159,15 +159,26 @@ async fn answer<Q: Data, A: Data>(cx: &Context, question: Q) -> Result<A, StepEr
     let live = cx.live();
     let path = cx.path();
     let recording = live.recording.as_ref();
-    if let Some(recording) = recording
-        && let Some(answer) = recording.answer(path)?
-    {
-        cx.emit(Kind::Replayed);
-        return Ok(answer);
-    }
     let raw = must_encode("the question", &question)?;
-    let shown: Value = serde_json::from_str(raw.get())?;
     let earlier = recording.and_then(|recording| recording.asked(path)).cloned();
+    if let (Some(recording), Some(token)) = (recording, &earlier) {
+        match recording.answer(path) {
+            None => {}
+            Some(Ok(answer)) => {
+                cx.emit(Kind::Replayed);
+                return Ok(answer);
+            }
+            Some(Err(error)) => {
+                // The question is open again, so that a slip of whoever answered does not end the run.
+                recording.record_question(path, token, raw).await?;
+                return Err(StepError::refused(format!(
+                    "the answer is no `{}`: {error}; resume the run with another answer to the same pause",
+                    type_name::<A>()
+                )));
+            }
+        }
+    }
+    let shown: Value = serde_json::from_str(raw.get())?;
     let asked_before = earlier.is_some();
     let token = earlier.unwrap_or_else(Token::generate);
     if let Some(recording) = recording.filter(|_| !asked_before) {

@@ -1,7 +1,7 @@
 //! What a step knows about where it runs, and what it can tell the run.
 
 use std::any::{Any, TypeId};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use crate::id::RunId;
 use crate::live::Live;
 use crate::path::Path;
 use crate::retry::Retry;
+use crate::workers::Alive;
 
 /// The handle that each attempt of a step is given. Cloning is a reference count, so tasks that the step starts can have
 /// one too.
@@ -30,37 +31,66 @@ struct Inner {
     attempt: u32,
     /// For the nodes below that say nothing themselves.
     retry: Option<Arc<Retry>>,
+    /// Where branches below are counted, if not with all of the run.
+    alive: Option<Arc<Alive>>,
     over: AtomicBool,
     /// Made only for those who wait for the end.
     ended: OnceLock<CancellationToken>,
-    spent: Mutex<Vec<(&'static str, u64)>>,
-    calls: Mutex<HashSet<String>>,
+    /// Made only for those who spend.
+    spent: OnceLock<Mutex<BTreeMap<String, u64>>>,
+    calls: Mutex<BTreeSet<String>>,
 }
 
 impl Context {
-    pub(crate) fn new(run: Arc<Live>, path: Path, attempt: u32, retry: Option<Arc<Retry>>) -> Self {
+    /// Where the run begins.
+    pub(crate) fn root(run: Arc<Live>, path: Path) -> Self {
+        Self::new(run, path, 1, None, None)
+    }
+
+    fn new(
+        run: Arc<Live>,
+        path: Path,
+        attempt: u32,
+        retry: Option<Arc<Retry>>,
+        alive: Option<Arc<Alive>>,
+    ) -> Self {
         Self(Arc::new(Inner {
             run,
             path,
             attempt,
             retry,
+            alive,
             over: AtomicBool::new(false),
             ended: OnceLock::new(),
-            spent: Mutex::default(),
+            spent: OnceLock::new(),
             calls: Mutex::default(),
         }))
     }
 
+    /// Another place of the same run.
+    fn at(&self, path: Path, attempt: u32) -> Self {
+        let Inner { run, retry, alive, .. } = &*self.0;
+        Self::new(run.clone(), path, attempt, retry.clone(), alive.clone())
+    }
+
+    /// An attempt of the node at `path`, below this one. One that is `timed` counts its own branches.
+    pub(crate) fn attempt_at(&self, path: Path, attempt: u32, timed: bool) -> Self {
+        if !timed {
+            return self.at(path, attempt);
+        }
+        let Inner { run, retry, .. } = &*self.0;
+        Self::new(run.clone(), path, attempt, retry.clone(), Some(Alive::within(self.alive())))
+    }
+
     /// Where the nodes of branch or hop `index` run.
     pub(crate) fn numbered(&self, index: usize) -> Self {
-        let Inner { run, path, attempt, retry, .. } = &*self.0;
         // The attempt of the node itself has to show in the paths below it.
-        Self::new(run.clone(), path.numbered(index), *attempt, retry.clone())
+        self.at(self.0.path.numbered(index), self.0.attempt)
     }
 
     /// Where the nodes of the arm or call `name` run.
     pub(crate) fn below(&self, name: &Arc<str>) -> Self {
-        Self::new(self.0.run.clone(), self.child_path(name), 1, self.0.retry.clone())
+        self.at(self.child_path(name), 1)
     }
 
     pub(crate) fn child_path(&self, name: &Arc<str>) -> Path {
@@ -69,8 +99,13 @@ impl Context {
 
     /// The same place, with `retry` for those below that have none.
     pub(crate) fn with_retry(&self, retry: Arc<Retry>) -> Self {
-        let Inner { run, path, attempt, .. } = &*self.0;
-        Self::new(run.clone(), path.clone(), *attempt, Some(retry))
+        let Inner { run, path, attempt, alive, .. } = &*self.0;
+        Self::new(run.clone(), path.clone(), *attempt, Some(retry), alive.clone())
+    }
+
+    /// Where the branches of this attempt are counted.
+    pub(crate) fn alive(&self) -> Arc<Alive> {
+        self.0.alive.as_ref().unwrap_or(&self.0.run.alive).clone()
     }
 
     pub(crate) fn live(&self) -> &Arc<Live> {
@@ -175,10 +210,11 @@ impl Context {
     /// # Errors
     /// If the budget is used up by this or was before. What was spent is spent: it counts all the same.
     pub fn spend(&self, unit: &'static str, amount: u64) -> Result<(), StepError> {
-        let mut spent = self.0.spent.lock().unwrap_or_else(PoisonError::into_inner);
-        match spent.iter_mut().find(|(known, _)| *known == unit) {
-            Some((_, sum)) => *sum = sum.saturating_add(amount),
-            None => spent.push((unit, amount)),
+        let spent = self.0.spent.get_or_init(Mutex::default);
+        let mut spent = spent.lock().unwrap_or_else(PoisonError::into_inner);
+        match spent.get_mut(unit) {
+            Some(sum) => *sum = sum.saturating_add(amount),
+            None => _ = spent.insert(unit.to_owned(), amount),
         }
         drop(spent);
         match self.0.run.spend(unit, amount) {
@@ -188,8 +224,11 @@ impl Context {
     }
 
     /// What this attempt spent itself.
-    pub(crate) fn take_spent(&self) -> Vec<(&'static str, u64)> {
-        std::mem::take(&mut self.0.spent.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn take_spent(&self) -> BTreeMap<String, u64> {
+        let spent = self.0.spent.get();
+        spent
+            .map(|spent| std::mem::take(&mut *spent.lock().unwrap_or_else(PoisonError::into_inner)))
+            .unwrap_or_default()
     }
 
     /// Runs a flow that was chosen just now, as a part of this step: below its path, under its deadline and budgets.
@@ -198,7 +237,7 @@ impl Context {
     /// beforehand is better said in the definition: a flow is a step.
     ///
     /// # Errors
-    /// If the child fails; its path says where. If this attempt has called under this name before.
+    /// If the child fails; its path says where. If this attempt has called under this name before, or no path can have it.
     pub async fn call<I: Data, O: Data>(
         &self,
         name: &str,
@@ -206,6 +245,12 @@ impl Context {
         input: I,
     ) -> Result<O, StepError> {
         flow.validate().map_err(|error| StepError::refused(error.to_string()))?;
+        if !Path::takes(name) {
+            return Err(StepError::fatal(format!(
+                "`{}` calls a flow `{name}`; a name is not empty and has none of `/`, `#`, `[` and `]`",
+                self.path()
+            )));
+        }
         let new =
             self.0.calls.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
         if !new {

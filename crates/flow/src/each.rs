@@ -3,13 +3,15 @@
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::TryFutureExt;
+
 use crate::context::Context;
 use crate::data::Data;
 use crate::error::{Failure, Settled, StepError};
 use crate::node::{IntoNode, Node, node};
 use crate::shape::{Shape, ShapeKind};
 use crate::step::Step;
-use crate::workers::work_on;
+use crate::workers::{Alive, work_on};
 
 /// Runs `item` on every item, at most `at_once` (at least one) at the same time, and gives the outputs in the order of
 /// the items. The first failure, in time, fails it and cancels the other branches.
@@ -28,7 +30,7 @@ pub fn each<I: Data, N: IntoNode<I>>(
     at_once: usize,
     item: N,
 ) -> Node<Vec<I>, Vec<N::Output>> {
-    node(name, Each { at_once, item: item.into_node() })
+    node(name, Each { at_once, item: Arc::new(item.into_node()) })
 }
 
 /// Like [`each`], but goes on when a branch fails: its failure is its output. What concerns the whole run (its deadline,
@@ -38,7 +40,7 @@ pub fn each_settled<I: Data, N: IntoNode<I>>(
     at_once: usize,
     item: N,
 ) -> Node<Vec<I>, Vec<Settled<N::Output>>> {
-    node(name, EachSettled { at_once, item: item.into_node() })
+    node(name, EachSettled { at_once, item: Arc::new(item.into_node()) })
 }
 
 /// Runs `item` on all items at once until `k` (at least one) of them are done, cancels the others, and gives the outputs
@@ -49,7 +51,7 @@ pub fn first_k<I: Data, N: IntoNode<I>>(
     item: N,
 ) -> Node<Vec<I>, Vec<N::Output>> {
     // Which ones came first cannot be found out again, so it is kept.
-    node(name, FirstK { k, item: item.into_node() }).recorded()
+    node(name, FirstK { k, item: Arc::new(item.into_node().recorded()) }).recorded()
 }
 
 /// A failure of `node` becomes a value, for a `switch` to recover from it.
@@ -59,7 +61,7 @@ pub fn settled<I: Data, N: IntoNode<I>>(name: &str, inside: N) -> Node<I, Settle
 
 struct Each<I, O> {
     at_once: usize,
-    item: Node<I, O>,
+    item: Arc<Node<I, O>>,
 }
 
 impl<I: Data, O: Data> Step<Vec<I>> for Each<I, O> {
@@ -67,7 +69,7 @@ impl<I: Data, O: Data> Step<Vec<I>> for Each<I, O> {
 
     async fn run(&self, cx: Context, items: Vec<I>) -> Result<Vec<O>, StepError> {
         let item = self.item.clone();
-        in_order(items, self.at_once, move |index, input| {
+        in_order(cx.alive(), items, self.at_once, move |index, input| {
             let (item, cx) = (item.clone(), cx.numbered(index));
             async move { item.run_in(&cx, input).await }
         })
@@ -75,13 +77,13 @@ impl<I: Data, O: Data> Step<Vec<I>> for Each<I, O> {
     }
 
     fn shape(&self) -> Shape {
-        Shape::new(ShapeKind::Each, vec![self.item.shape()])
+        Shape::new(ShapeKind::Each, vec![self.item.shape()]).detail(at_once(self.at_once))
     }
 }
 
 struct EachSettled<I, O> {
     at_once: usize,
-    item: Node<I, O>,
+    item: Arc<Node<I, O>>,
 }
 
 impl<I: Data, O: Data> Step<Vec<I>> for EachSettled<I, O> {
@@ -89,7 +91,7 @@ impl<I: Data, O: Data> Step<Vec<I>> for EachSettled<I, O> {
 
     async fn run(&self, cx: Context, items: Vec<I>) -> Result<Vec<Settled<O>>, StepError> {
         let item = self.item.clone();
-        in_order(items, self.at_once, move |index, input| {
+        in_order(cx.alive(), items, self.at_once, move |index, input| {
             let (item, cx) = (item.clone(), cx.numbered(index));
             async move { settle(&item, &cx, input).await }
         })
@@ -97,7 +99,7 @@ impl<I: Data, O: Data> Step<Vec<I>> for EachSettled<I, O> {
     }
 
     fn shape(&self) -> Shape {
-        Shape::new(ShapeKind::EachSettled, vec![self.item.shape()])
+        Shape::new(ShapeKind::EachSettled, vec![self.item.shape()]).detail(at_once(self.at_once))
     }
 }
 
@@ -140,7 +142,7 @@ async fn settle<I: Data, O: Data>(
 
 struct FirstK<I, O> {
     k: usize,
-    item: Node<I, O>,
+    item: Arc<Node<I, O>>,
 }
 
 impl<I: Data, O: Data> Step<Vec<I>> for FirstK<I, O> {
@@ -155,10 +157,24 @@ impl<I: Data, O: Data> Step<Vec<I>> for FirstK<I, O> {
             )));
         }
         let may_fail = items.len() - k;
+        let mut outputs = Vec::with_capacity(k);
+        let mut items: Vec<(usize, I)> = items.into_iter().enumerate().collect();
+        if let Some(recording) = &cx.live().recording {
+            // Those that had come when an earlier process was stopped come in the same order again.
+            let position = |index| recording.position(&self.item.path_in(&cx.numbered(index)));
+            items.sort_by_cached_key(|(index, _)| position(*index).unwrap_or(usize::MAX));
+            let come = items.iter().take_while(|(index, _)| position(*index).is_some()).count();
+            for (index, input) in items.drain(..come.min(k)) {
+                outputs.push(self.item.run_in(&cx.numbered(index), input).await?);
+            }
+            if outputs.len() == k {
+                return Ok(outputs);
+            }
+        }
         let all = items.len();
-        let (item, come) = (self.item.clone(), Arc::new(Mutex::new((Vec::with_capacity(k), 0))));
+        let (item, come) = (self.item.clone(), Arc::new(Mutex::new((outputs, 0))));
         let came = come.clone();
-        work_on(items, all, move |index, input| {
+        work_on(cx.alive(), items, all, move |_, (index, input)| {
             let (item, cx, came) = (item.clone(), cx.numbered(index), came.clone());
             async move {
                 let result = item.run_in(&cx, input).await;
@@ -184,11 +200,22 @@ impl<I: Data, O: Data> Step<Vec<I>> for FirstK<I, O> {
 
     fn shape(&self) -> Shape {
         Shape::new(ShapeKind::FirstK, vec![self.item.shape()])
+            .detail(format!("the first {}", self.k.max(1)))
     }
 }
 
+/// For graphs.
+fn at_once(limit: usize) -> String {
+    if limit == usize::MAX { "all at once".to_owned() } else { format!("{} at once", limit.max(1)) }
+}
+
 /// What `work` makes of the items, in their order.
-async fn in_order<I, O, W, R>(items: Vec<I>, at_once: usize, work: W) -> Result<Vec<O>, StepError>
+async fn in_order<I, O, W, R>(
+    branches: Arc<Alive>,
+    items: Vec<I>,
+    at_once: usize,
+    work: W,
+) -> Result<Vec<O>, StepError>
 where
     I: Data,
     O: Send + 'static,
@@ -198,13 +225,13 @@ where
     let outputs: Vec<Option<O>> = items.iter().map(|_| None).collect();
     let outputs = Arc::new(Mutex::new(outputs));
     let done = outputs.clone();
-    work_on(items, at_once, move |index, input| {
-        let (work, outputs) = (work(index, input), done.clone());
-        async move {
-            let output = work.await?;
+    work_on(branches, items, at_once, move |index, input| {
+        let outputs = done.clone();
+        // Not an async block, which would have room for the work twice: there may be many branches.
+        work(index, input).map_ok(move |output| {
             lock(&outputs)[index] = Some(output);
-            Ok(ControlFlow::Continue(()))
-        }
+            ControlFlow::Continue(())
+        })
     })
     .await?;
     let outputs = std::mem::take(&mut *lock(&outputs));

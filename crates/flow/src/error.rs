@@ -57,20 +57,21 @@ pub enum ErrorKind {
     Refused(String),
     /// Not a failure: a human has to answer first. A step that wraps others has to pass it on.
     Paused,
+    /// An earlier process found that out, and was stopped before it could go on with it. Of the error itself, its
+    /// [`name`](ErrorKind::name) and its text are left.
+    Recorded { kind: &'static str, message: String },
 }
+
+/// What [`ErrorKind::name`] says.
+const NAMES: [&str; 14] = [
+    "failed", "timeout", "fatal", "invalid", "panicked", "no_route", "denied", "hops", "budget", "deadline",
+    "cancelled", "store", "refused", "paused",
+];
 
 impl ErrorKind {
     /// Whether it concerns the whole run: no branch can settle it, no retry heal it.
     pub(crate) fn is_of_the_run(&self) -> bool {
-        matches!(
-            self,
-            Self::Budget { .. }
-                | Self::Deadline
-                | Self::Cancelled
-                | Self::Store(_)
-                | Self::Refused(_)
-                | Self::Paused
-        )
+        is_of_the_run(self.name())
     }
 
     /// One word for counting: `failed`, `timeout`, ...
@@ -90,8 +91,13 @@ impl ErrorKind {
             Self::Store(_) => "store",
             Self::Refused(_) => "refused",
             Self::Paused => "paused",
+            Self::Recorded { kind, .. } => kind,
         }
     }
+}
+
+fn is_of_the_run(kind: &str) -> bool {
+    matches!(kind, "budget" | "deadline" | "cancelled" | "store" | "refused" | "paused")
 }
 
 impl fmt::Display for ErrorKind {
@@ -116,6 +122,7 @@ impl fmt::Display for ErrorKind {
             Self::Store(error) => error.fmt(f),
             Self::Refused(reason) => f.write_str(reason),
             Self::Paused => f.write_str("waiting for an answer"),
+            Self::Recorded { message, .. } => f.write_str(message),
         }
     }
 }
@@ -152,6 +159,13 @@ impl StepError {
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.0.retry_after = Some(wait);
         self
+    }
+
+    /// What an earlier process recorded.
+    pub(crate) fn recorded(failure: &Failure) -> Self {
+        let kind = NAMES.into_iter().find(|name| *name == failure.kind).unwrap_or("recorded");
+        let error = Self::new(ErrorKind::Recorded { kind, message: failure.message.clone() });
+        error.at(&Path::parse(&failure.path), failure.attempts)
     }
 
     pub fn kind(&self) -> &ErrorKind {
@@ -212,10 +226,20 @@ pub struct FlowError {
 
 impl fmt::Display for FlowError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.attempts {
-            0 | 1 => write!(f, "`{}`: {}", self.path, self.kind),
-            attempts => write!(f, "`{}`, {attempts} attempts: {}", self.path, self.kind),
-        }
+        tell(f, &self.path, self.attempts, &self.kind)
+    }
+}
+
+/// The text of a failure, which says no more where the first attempt was the last.
+fn tell(
+    f: &mut fmt::Formatter<'_>,
+    path: &dyn fmt::Display,
+    attempts: u32,
+    what: &dyn fmt::Display,
+) -> fmt::Result {
+    match attempts {
+        0 | 1 => write!(f, "`{path}`: {what}"),
+        attempts => write!(f, "`{path}`, {attempts} attempts: {what}"),
     }
 }
 
@@ -230,8 +254,7 @@ impl Error for FlowError {
 }
 
 /// A failure as a value that can flow: what [`settled`](crate::settled) and [`each_settled`](crate::each_settled) make of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[error("`{path}`: {message}")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     pub path: String,
     pub attempts: u32,
@@ -239,6 +262,14 @@ pub struct Failure {
     pub kind: String,
     pub message: String,
 }
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        tell(f, &self.path, self.attempts, &self.message)
+    }
+}
+
+impl Error for Failure {}
 
 /// What became of a branch.
 pub type Settled<O> = Result<O, Failure>;
@@ -248,5 +279,19 @@ impl Failure {
         let FlowError { path, attempts, kind } = error.into_flow_error(node);
         let (kind, message) = (kind.name().to_owned(), kind.to_string());
         Self { path: path.to_string(), attempts, kind, message }
+    }
+
+    /// That of `error`, which goes on.
+    pub(crate) fn of(error: &StepError, node: &Path, attempt: u32) -> Self {
+        let (path, attempts) = match &error.0.origin {
+            Some((path, attempts)) => (path, *attempts),
+            None => (node, attempt),
+        };
+        let (kind, message) = (error.kind().name().to_owned(), error.to_string());
+        Self { path: path.to_string(), attempts, kind, message }
+    }
+
+    pub(crate) fn is_of_the_run(&self) -> bool {
+        is_of_the_run(&self.kind)
     }
 }

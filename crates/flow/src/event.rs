@@ -53,7 +53,7 @@ pub enum Kind {
     Answered,
     /// The output is in the journal.
     Recorded,
-    /// The step did not run: its output was in the journal.
+    /// The step did not run: its output was in the journal, or the failure after which it is not tried again.
     Replayed,
     /// The reader was too slow: this many events before this one were dropped for it.
     Lagged(u64),

@@ -13,6 +13,7 @@ use crate::error::StepError;
 use crate::graph::Graph;
 use crate::id::RunId;
 use crate::node::{IntoNode, Node, node};
+use crate::path::Path;
 use crate::retry::Retry;
 use crate::run::Run;
 use crate::shape::{Shape, ShapeKind};
@@ -74,7 +75,16 @@ impl<I: Data> Flow<I, I> {
 }
 
 impl<I: Data, O: Data> Flow<I, O> {
-    /// The same, and after it `next`.
+    /// The same, and after it `next`, which takes what comes out so far. A node that takes something else does not
+    /// compile:
+    ///
+    /// ```compile_fail,E0277
+    /// use agentflow_flow::{Context, Flow, step};
+    ///
+    /// let length = step("length", async |_cx: Context, text: String| Ok(text.len()));
+    /// let double = step("double", async |_cx: Context, x: u32| Ok(2 * x)); // and `length` gives a `usize`
+    /// let flow = Flow::new("f").then(length).then(double);
+    /// ```
     pub fn then<N: IntoNode<O>>(self, next: N) -> Flow<I, N::Output> {
         let mut definition = self.definition;
         let changed = Arc::make_mut(&mut definition);
@@ -225,7 +235,7 @@ fn validate_children(shape: &Shape, flow: &str, place: &str) -> Result<(), Build
 }
 
 fn name_fits(shape: &Shape, flow: &str, place: &str) -> Result<(), BuildError> {
-    if !shape.name.is_empty() && !shape.name.contains(['/', '#', '[', ']']) {
+    if Path::takes(&shape.name) {
         return Ok(());
     }
     let (flow, place) = (flow.to_owned(), place.to_owned());

@@ -19,6 +19,7 @@ use crate::path::Path;
 use crate::recording::Recording;
 use crate::report::{Attempt, Outcome};
 use crate::store::Tried;
+use crate::workers::Alive;
 
 pub(crate) type Provided = HashMap<TypeId, Arc<dyn Any + Send + Sync>>;
 
@@ -33,6 +34,7 @@ pub(crate) struct Live {
     pub(crate) trace_inputs: bool,
     pub(crate) rings: Vec<Arc<Ring>>,
     pub(crate) recording: Option<Recording>,
+    pub(crate) alive: Arc<Alive>,
     log: Mutex<Log>,
     budgets: Mutex<Vec<Budget>>,
     pauses: Mutex<Vec<Pause>>,
@@ -42,6 +44,8 @@ pub(crate) struct Live {
 #[derive(Default)]
 struct Log {
     seq: u64,
+    /// The end of the run was told, and is the last word: branches of a dropped run may go after it.
+    ended: bool,
     trace: Vec<Attempt>,
 }
 
@@ -68,7 +72,8 @@ impl Live {
             trace_inputs: false,
             rings: Vec::new(),
             recording: None,
-            log: Mutex::new(Log { seq: 0, trace: earlier }),
+            alive: Arc::default(),
+            log: Mutex::new(Log { seq: 0, ended: false, trace: earlier }),
             budgets: Mutex::new(budgets),
             pauses: Mutex::default(),
         }
@@ -91,6 +96,10 @@ impl Live {
     }
 
     fn tell(&self, log: &mut Log, path: &Path, attempt: u32, at: SystemTime, kind: Kind) {
+        if log.ended {
+            return;
+        }
+        log.ended = matches!(kind, Kind::RunEnded(_));
         let event =
             Event { seq: log.seq, run: self.id.clone(), path: path.clone(), attempt, at, kind };
         log.seq += 1;
@@ -129,6 +138,18 @@ impl Live {
 
     pub(crate) fn pause(&self, pause: Pause) {
         lock(&self.pauses).push(pause);
+    }
+
+    /// What is below `done` is not waited for any more: a branch that asked was cancelled.
+    pub(crate) fn withdraw_pauses(&self, done: &Path) {
+        let mut pauses = lock(&self.pauses);
+        if !pauses.is_empty() {
+            let done = done.to_string();
+            let below = |path: &str| {
+                path.strip_prefix(&done).is_some_and(|rest| rest.starts_with(['/', '#', '[']))
+            };
+            pauses.retain(|pause| !below(&pause.path));
+        }
     }
 
     pub(crate) fn take_pauses(&self) -> Vec<Pause> {
@@ -195,12 +216,11 @@ impl<'a> Running<'a> {
         let live = self.cx.live();
         let took: Duration = self.started.elapsed();
         let started = live.at(self.started);
-        let spent = self.cx.take_spent();
         let tried = Tried {
             attempt: self.cx.attempt(),
             at_ms: millis(started),
             took_us: took.as_micros() as u64,
-            spent: spent.into_iter().map(|(unit, sum)| (unit.to_owned(), sum)).collect(),
+            spent: self.cx.take_spent(),
         };
         let attempt = Attempt {
             path: self.cx.path().clone(),

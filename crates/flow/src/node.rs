@@ -1,6 +1,7 @@
 //! A named step with its policy: retries, timeout, limit, rules for its output.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -163,11 +164,16 @@ impl<I: Data, O: Data> Node<I, O> {
 
     /// Runs it below `parent`.
     pub(crate) async fn run_in(&self, parent: &Context, input: I) -> Result<O, StepError> {
-        let path = parent.child_path(&self.name);
+        let path = self.path_in(parent);
         match self.replay(parent, &path)? {
             Some(output) => Ok(output),
             None => self.attempts(parent, path, input).await,
         }
+    }
+
+    /// Where it runs below `parent`.
+    pub(crate) fn path_in(&self, parent: &Context) -> Path {
+        parent.child_path(&self.name)
     }
 
     /// The output that an earlier process recorded.
@@ -183,12 +189,16 @@ impl<I: Data, O: Data> Node<I, O> {
         Ok(output)
     }
 
-    async fn attempts(&self, parent: &Context, path: Path, input: I) -> Result<O, StepError> {
+    async fn attempts(&self, parent: &Context, mut path: Path, input: I) -> Result<O, StepError> {
         let retry = self.retry.as_ref().or_else(|| parent.retry().filter(|_| self.leaf));
         let allowed = retry.map_or(1, |retry| retry.attempts.max(1));
         let recording = parent.live().recording.as_ref();
         // What earlier processes tried counts, unless the run had come to its end with it.
         let earlier = recording.map(|r| r.failures(&path)).unwrap_or_default();
+        if let Some(error) = earlier.standing(allowed, retry.map(|retry| &**retry)) {
+            parent.live().emit(&path, 1, || Kind::Replayed);
+            return Err(error);
+        }
         let mut attempt = earlier.next_attempt(self.leaf);
         let mut left = allowed.saturating_sub(earlier.counted).max(1);
         let mut input = Some(input);
@@ -197,11 +207,10 @@ impl<I: Data, O: Data> Node<I, O> {
             tokio::task::coop::consume_budget().await;
             let own = if left > 1 { input.clone() } else { input.take() };
             let own = own.expect("taken by the last attempt only");
-            let cx =
-                Context::new(parent.live().clone(), path.clone(), attempt, parent.retry().cloned());
+            let cx = parent.attempt_at(path, attempt, self.timeout.is_some());
             let error = match self.attempt(&cx, own).await {
                 Ok(output) => return Ok(output),
-                Err(error) => error.at(&path, attempt),
+                Err(error) => error.at(cx.path(), attempt),
             };
             left -= 1;
             let Some(retry) = retry.filter(|retry| left > 0 && retry.heals(&error)) else {
@@ -212,6 +221,7 @@ impl<I: Data, O: Data> Node<I, O> {
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
             }
+            path = cx.path().clone();
             attempt += 1;
         }
     }
@@ -222,10 +232,19 @@ impl<I: Data, O: Data> Node<I, O> {
             None => None,
         };
         let running = Running::start(cx, &input);
-        let work = self.in_time(cx, AssertUnwindSafe(self.checked(cx, input)).catch_unwind());
-        let result = work.await.unwrap_or_else(|panic| {
-            Err(StepError::new(ErrorKind::Panicked(panic_message(&*panic))))
-        });
+        let result = {
+            let work = pin!(AssertUnwindSafe(self.checked(cx, input)).catch_unwind());
+            self.in_time(cx, work).await.unwrap_or_else(|panic| {
+                Err(StepError::new(ErrorKind::Panicked(panic_message(&*panic))))
+            })
+        };
+        if self.timeout.is_some() {
+            cx.alive().gone().await;
+        }
+        if !self.leaf && !matches!(&result, Err(error) if matches!(error.kind(), ErrorKind::Paused))
+        {
+            cx.live().withdraw_pauses(cx.path());
+        }
         let recording = cx.live().recording.as_ref();
         match result {
             Ok(output) => {
@@ -237,7 +256,8 @@ impl<I: Data, O: Data> Node<I, O> {
                 let written = match recording.encode(&output) {
                     Ok(written) => written,
                     Err(error) => {
-                        running.fail(&error);
+                        let tried = running.fail(&error);
+                        recording.record_failure(cx.path(), &error, tried).await?;
                         return Err(error);
                     }
                 };
@@ -279,20 +299,28 @@ impl<I: Data, O: Data> Node<I, O> {
     async fn in_time<E>(
         &self,
         cx: &Context,
-        work: impl Future<Output = Result<Result<O, StepError>, E>>,
+        work: Pin<&mut impl Future<Output = Result<Result<O, StepError>, E>>>,
     ) -> Result<Result<O, StepError>, E> {
-        let own = self.timeout.map(|limit| (Instant::now() + limit, ErrorKind::Timeout(limit)));
-        let run = cx.live().deadline.map(|deadline| (deadline, ErrorKind::Deadline));
-        let first = match (own, run) {
-            (Some(own), Some(run)) => Some(if own.0 < run.0 { own } else { run }),
-            (own, run) => own.or(run),
-        };
-        let Some((end, kind)) = first else {
+        let Some((end, kind)) = self.first_end(cx) else {
             return work.await;
         };
-        match tokio::time::timeout_at(end, work).await {
-            Ok(result) => result,
-            Err(_) => Ok(Err(StepError::new(kind))),
+        // In a box: the timer is larger than the rest of a step's future, and most steps have none.
+        Box::pin(async move {
+            let result = tokio::time::timeout_at(end, work).await;
+            result.unwrap_or_else(|_| Ok(Err(StepError::new(kind))))
+        })
+        .await
+    }
+
+    fn first_end(&self, cx: &Context) -> Option<(Instant, ErrorKind)> {
+        let own = self.timeout.and_then(|limit| {
+            let end = Instant::now().checked_add(limit)?; // for ever, where no clock goes that far
+            Some((end, ErrorKind::Timeout(limit)))
+        });
+        let run = cx.live().deadline.map(|deadline| (deadline, ErrorKind::Deadline));
+        match (own, run) {
+            (Some(own), Some(run)) => Some(if own.0 < run.0 { own } else { run }),
+            (own, run) => own.or(run),
         }
     }
 }
@@ -333,6 +361,11 @@ impl<I: Data, O: Data> Step<I> for Node<I, O> {
 }
 
 /// What stands where a node is wanted: a [`Node`], or a [`Flow`](crate::Flow) under its own name.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a node that takes `{I}`",
+    label = "not a node for `{I}`",
+    note = "`step(\"name\", function)` makes a node of an async function `(Context, {I}) -> Result<_, StepError>`, and `node(\"name\", ..)` of any other `Step`"
+)]
 pub trait IntoNode<I: Data> {
     type Output: Data;
 

@@ -1,6 +1,7 @@
 //! Where in a run something happened: `refund/size/pay/charge`, `grade[17]/one`, `agent[3]/turn`.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// The place of a node in a run: the key of its events, its trace and its records.
@@ -22,6 +23,26 @@ struct Segment {
 impl Path {
     pub(crate) fn root(name: Arc<str>) -> Self {
         Self(Arc::new(Segment { parent: None, name, index: None, parent_attempt: 1 }))
+    }
+
+    /// Whether a node or call may have this name: every path has one reading.
+    pub(crate) fn takes(name: &str) -> bool {
+        !name.is_empty() && !name.contains(['/', '#', '[', ']'])
+    }
+
+    /// The place that a journal names: reads what is displayed.
+    pub(crate) fn parse(text: &str) -> Self {
+        let (mut parent, mut parent_attempt) = (None, 1);
+        let (above, last) = text.rsplit_once('/').unwrap_or(("", text));
+        for part in above.split('/').filter(|part| !part.is_empty()) {
+            let (part, attempt) = numbered(part, '#', "");
+            let (name, index) = numbered(part, '[', "]");
+            let name = name.into();
+            parent = Some(Self(Arc::new(Segment { parent, name, index, parent_attempt })));
+            parent_attempt = attempt.unwrap_or(1);
+        }
+        let (name, index) = numbered(last, '[', "]");
+        Self(Arc::new(Segment { parent, name: name.into(), index, parent_attempt }))
     }
 
     pub(crate) fn child(&self, attempt: u32, name: Arc<str>) -> Self {
@@ -76,6 +97,15 @@ impl Path {
             Some(index) => write!(out, "[{index}]"),
             None => Ok(()),
         }
+    }
+}
+
+/// `name[17]` as `name` and 17.
+fn numbered<'a, N: FromStr>(part: &'a str, open: char, close: &str) -> (&'a str, Option<N>) {
+    let split = part.strip_suffix(close).and_then(|part| part.rsplit_once(open));
+    match split.map(|(name, number)| (name, number.parse())) {
+        Some((name, Ok(number))) => (name, Some(number)),
+        _ => (part, None),
     }
 }
 

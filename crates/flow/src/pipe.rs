@@ -1,8 +1,7 @@
 //! A flow over a stream of inputs, and what belongs together in a stream.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
-use std::pin::pin;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
@@ -26,10 +25,11 @@ impl<I: Data, O: Data> Flow<I, O> {
     where
         S: Stream<Item = I> + Send + 'static,
     {
-        self.pipe_with(inputs, in_flight, |_, run| run)
+        let flow = self.clone();
+        runs(inputs, in_flight, move |_, input| flow.run(input))
     }
 
-    /// The same; `options` gives each run its options, knowing its index.
+    /// The same; `options` gives each run its options, knowing its index and its input.
     pub fn pipe_with<S, F>(
         &self,
         inputs: S,
@@ -38,23 +38,28 @@ impl<I: Data, O: Data> Flow<I, O> {
     ) -> impl Stream<Item = (usize, Report<O>)> + Send + use<I, O, S, F>
     where
         S: Stream<Item = I> + Send + 'static,
-        F: Fn(usize, Run<O>) -> Run<O> + Send + 'static,
+        F: Fn(usize, &I, Run<O>) -> Run<O> + Send + 'static,
     {
         let flow = self.clone();
-        inputs
-            .enumerate()
-            .map(move |(index, input)| {
-                let mut run = Spawned(tokio::spawn(options(index, flow.run(input)).into_future()));
-                async move {
-                    let report = (&mut run.0).await;
-                    (
-                        index,
-                        report.expect("a run ends in a report, and is aborted only when dropped"),
-                    )
-                }
-            })
-            .buffer_unordered(in_flight.max(1))
+        runs(inputs, in_flight, move |index, input| options(index, &input, flow.run(input.clone())))
     }
+}
+
+fn runs<S: Stream, O: Data>(
+    inputs: S,
+    in_flight: usize,
+    begin: impl Fn(usize, S::Item) -> Run<O>,
+) -> impl Stream<Item = (usize, Report<O>)> {
+    inputs
+        .enumerate()
+        .map(move |(index, input)| {
+            let mut run = Spawned(tokio::spawn(begin(index, input).into_future()));
+            async move {
+                let report = (&mut run.0).await;
+                (index, report.expect("a run ends in a report, and is aborted only when dropped"))
+            }
+        })
+        .buffer_unordered(in_flight.max(1))
 }
 
 /// A task that ends when nobody waits for it any more.
@@ -88,65 +93,73 @@ where
     T: Send + 'static,
     K: Hash + Eq + Clone + Send + 'static,
 {
-    let open: Open<K, T> = Open { groups: HashMap::new(), ended: false };
+    let open = Open { groups: HashMap::new(), turns: BTreeMap::new(), begun: 0, ended: false };
     futures::stream::unfold(
         (Box::pin(items), key, open),
         move |(mut items, key, mut open)| async move {
             loop {
-                let first_end = open.first_end();
-                if open.ended {
-                    let (wanted, _) = first_end?;
-                    let (_, got) = open.groups.remove(&wanted)?;
-                    return Some((Gathered::Incomplete(wanted, got), (items, key, open)));
-                }
-                let end = first_end.as_ref().map(|(_, end)| *end);
-                let time_up = async move {
-                    match end {
-                        Some(end) => tokio::time::sleep_until(end).await,
-                        None => std::future::pending().await,
-                    }
+                let next = match open.ended {
+                    true => None,
+                    false => before(open.first_end(), items.next()).await,
                 };
-                let next = {
-                    let mut time_up = pin!(time_up);
-                    tokio::select! {
-                        biased;
-                        item = items.next() => Some(item),
-                        () = &mut time_up => None,
+                let gathered = match next {
+                    None => Some(open.give_up()?),
+                    Some(None) => {
+                        open.ended = true;
+                        None
                     }
+                    Some(Some(item)) => open.add(key(&item), item, k, wait),
                 };
-                match next {
-                    None => {
-                        let (wanted, _) = first_end?;
-                        let (_, got) = open.groups.remove(&wanted)?;
-                        return Some((Gathered::Incomplete(wanted, got), (items, key, open)));
-                    }
-                    Some(None) => open.ended = true,
-                    Some(Some(item)) => {
-                        let wanted = key(&item);
-                        let end = Instant::now() + wait;
-                        let (_, got) =
-                            open.groups.entry(wanted.clone()).or_insert((end, Vec::new()));
-                        got.push(item);
-                        if got.len() >= k.max(1) {
-                            let (_, got) = open.groups.remove(&wanted)?;
-                            return Some((Gathered::Complete(wanted, got), (items, key, open)));
-                        }
-                    }
+                if let Some(gathered) = gathered {
+                    return Some((gathered, (items, key, open)));
                 }
             }
         },
     )
 }
 
-/// Keys that are not complete, with the time at which they are given up.
+/// The output of `work`, if it has one before `end`.
+async fn before<T>(end: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match end {
+        Some(end) => tokio::time::timeout_at(end, work).await.ok(),
+        None => Some(work.await),
+    }
+}
+
+/// Keys that are not complete. All are waited for as long, so they are given up in the order in which they began.
 struct Open<K, T> {
-    groups: HashMap<K, (Instant, Vec<T>)>,
+    groups: HashMap<K, (u64, Vec<T>)>,
+    /// Where there is no end, the wait is longer than the clock goes.
+    turns: BTreeMap<u64, (K, Option<Instant>)>,
+    begun: u64,
     ended: bool,
 }
 
 impl<K: Hash + Eq + Clone, T> Open<K, T> {
-    fn first_end(&self) -> Option<(K, Instant)> {
-        let first = self.groups.iter().min_by_key(|(_, (end, _))| *end)?;
-        Some((first.0.clone(), first.1.0))
+    fn first_end(&self) -> Option<Instant> {
+        self.turns.first_key_value().and_then(|(_, (_, end))| *end)
+    }
+
+    /// Adds an item; its group, if that is complete now.
+    fn add(&mut self, key: K, item: T, k: usize, wait: Duration) -> Option<Gathered<K, T>> {
+        let (turn, items) = self.groups.entry(key.clone()).or_insert_with(|| {
+            self.begun += 1;
+            self.turns.insert(self.begun, (key.clone(), Instant::now().checked_add(wait)));
+            (self.begun, Vec::new())
+        });
+        items.push(item);
+        if items.len() < k {
+            return None;
+        }
+        self.turns.remove(turn);
+        let (_, items) = self.groups.remove(&key)?;
+        Some(Gathered::Complete(key, items))
+    }
+
+    /// The group that began first, as it is.
+    fn give_up(&mut self) -> Option<Gathered<K, T>> {
+        let (_, (key, _)) = self.turns.pop_first()?;
+        let (_, items) = self.groups.remove(&key)?;
+        Some(Gathered::Incomplete(key, items))
     }
 }

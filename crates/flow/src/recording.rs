@@ -1,8 +1,8 @@
 //! The journal of a run, as the run uses it: what earlier processes finished, and what this one adds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::ready;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -15,6 +15,7 @@ use crate::error::{Failure, StepError};
 use crate::id::{RunId, Token};
 use crate::path::Path;
 use crate::report::{Attempt, Outcome};
+use crate::retry::Retry;
 use crate::shape::Shape;
 use crate::store::{Ending, Journal, Record, StoreError, Tried};
 
@@ -22,28 +23,45 @@ use crate::store::{Ending, Journal, Record, StoreError, Tried};
 pub(crate) struct Recording {
     /// Given back when the run ends, whoever still holds a context of it.
     journal: Mutex<Option<Box<dyn Journal>>>,
-    outputs: HashMap<String, Box<RawValue>>,
+    /// With their positions among each other.
+    outputs: HashMap<String, (usize, Box<RawValue>)>,
     failures: HashMap<String, Failures>,
     settled: HashMap<String, Failure>,
     routes: HashMap<String, String>,
     asked: HashMap<String, Token>,
     answers: HashMap<String, Box<RawValue>>,
+    /// The places above all outputs, looked up only where something failed before.
+    above: OnceLock<HashSet<String>>,
 }
 
 /// The failed attempts of a node that earlier processes made.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Failures {
     /// The number of the last one; 0 for none.
     last: u32,
-    /// Those that count against the attempts that are allowed: not those before an end of the run.
+    /// Those that count against the attempts that are allowed: not those before an end of the run, and none that was
+    /// the run's own.
     pub(crate) counted: u32,
+    /// The last one that counts.
+    latest: Option<Failure>,
+    /// Something below the last one was finished: a flow that it called, or a branch.
+    inside: bool,
 }
 
 impl Failures {
+    /// The failure after which the node was not to be tried again. The process that recorded it was stopped before it
+    /// could go on with it.
+    pub(crate) fn standing(&self, allowed: u32, retry: Option<&Retry>) -> Option<StepError> {
+        let error = StepError::recorded(self.latest.as_ref()?);
+        let again = self.counted < allowed && retry.is_some_and(|retry| retry.heals(&error));
+        (!again).then_some(error)
+    }
+
     /// A step goes on counting. A group whose failure ended the run goes on with that attempt, since what it had
-    /// finished is recorded below it.
-    pub(crate) fn next_attempt(self, leaf: bool) -> u32 {
-        if leaf || self.counted > 0 { self.last + 1 } else { self.last.max(1) }
+    /// finished is recorded below it; so does a step that called a flow.
+    pub(crate) fn next_attempt(&self, leaf: bool) -> u32 {
+        let anew = self.counted > 0 || (leaf && !self.inside);
+        if anew { self.last + 1 } else { self.last.max(1) }
     }
 }
 
@@ -65,6 +83,7 @@ impl Recording {
             routes: HashMap::new(),
             asked: HashMap::new(),
             answers: HashMap::new(),
+            above: OnceLock::new(),
         }
     }
 
@@ -93,13 +112,18 @@ impl Recording {
         match record {
             Record::Output { path, value, tried } => {
                 attempts.push(Attempt::earlier(&path, tried, Outcome::Done));
-                self.outputs.insert(path, value);
+                let position = self.outputs.len();
+                self.outputs.insert(path, (position, value));
             }
-            Record::Failed { path, error, tried } => {
+            Record::Failed { path, failure, tried } => {
                 let failures = self.failures.entry(path.clone()).or_default();
                 failures.last = failures.last.max(tried.attempt);
-                failures.counted += 1;
-                attempts.push(Attempt::earlier(&path, tried, Outcome::Failed(error)));
+                let message = failure.message.clone();
+                if !failure.is_of_the_run() {
+                    failures.counted += 1;
+                    failures.latest = Some(failure);
+                }
+                attempts.push(Attempt::earlier(&path, tried, Outcome::Failed(message)));
             }
             Record::Settled { path, failure } => {
                 self.settled.insert(path, failure);
@@ -108,13 +132,17 @@ impl Recording {
                 self.routes.insert(path, label);
             }
             Record::Asked { path, token, .. } => {
+                // Asked again, the answer was of no use.
+                self.answers.remove(&path);
                 self.asked.insert(path, token);
             }
             Record::Answered { path, answer, .. } => {
                 self.answers.insert(path, answer);
             }
             Record::Ended { how: Ending::Failed, .. } => {
-                self.failures.values_mut().for_each(|failures| failures.counted = 0);
+                for failures in self.failures.values_mut() {
+                    (failures.counted, failures.latest) = (0, None);
+                }
             }
             Record::Started { .. } | Record::Resumed { .. } | Record::Ended { .. } => {}
         }
@@ -124,7 +152,23 @@ impl Recording {
         if self.failures.is_empty() {
             return Failures::default();
         }
-        self.failures.get(&path.to_string()).copied().unwrap_or_default()
+        let mut text = path.to_string();
+        let Some(failures) = self.failures.get(&text).cloned() else {
+            return Failures::default();
+        };
+        if failures.last > 1 {
+            text.push_str(&format!("#{}", failures.last));
+        }
+        Failures { inside: self.above().contains(&text), ..failures }
+    }
+
+    fn above(&self) -> &HashSet<String> {
+        self.above.get_or_init(|| {
+            let above = |path: &'_ String| -> Vec<String> {
+                path.match_indices('/').map(|(end, _)| path[..end].to_owned()).collect()
+            };
+            self.outputs.keys().flat_map(above).collect()
+        })
     }
 
     /// The recorded output of the node at `path`.
@@ -136,7 +180,15 @@ impl Recording {
         let read = |raw: &RawValue| {
             decode(raw).map_err(|error| unreadable::<O>(&format!("output of `{text}`"), &error))
         };
-        self.outputs.get(&text).map(|raw| read(raw)).transpose()
+        self.outputs.get(&text).map(|(_, raw)| read(raw)).transpose()
+    }
+
+    /// Where among all recorded outputs that of the node at `path` stands.
+    pub(crate) fn position(&self, path: &Path) -> Option<usize> {
+        if self.outputs.is_empty() {
+            return None;
+        }
+        self.outputs.get(&path.to_string()).map(|(position, _)| *position)
     }
 
     /// What will be written, and what will be read of it; `None` if it holds something volatile.
@@ -157,24 +209,23 @@ impl Recording {
         Ok(Some((raw, read)))
     }
 
-    pub(crate) async fn record_output(
+    pub(crate) fn record_output(
         &self,
         path: &Path,
         value: Box<RawValue>,
         tried: Tried,
-    ) -> Result<(), StepError> {
-        let record = Record::Output { path: path.to_string(), value, tried };
-        self.append(record, path).await
+    ) -> impl Future<Output = Result<(), StepError>> {
+        self.append(Record::Output { path: path.to_string(), value, tried }, path)
     }
 
-    pub(crate) async fn record_failure(
+    pub(crate) fn record_failure(
         &self,
         path: &Path,
         error: &StepError,
         tried: Tried,
-    ) -> Result<(), StepError> {
-        let record = Record::Failed { path: path.to_string(), error: error.to_string(), tried };
-        self.append(record, path).await
+    ) -> impl Future<Output = Result<(), StepError>> {
+        let record = Record::Failed { path: path.to_string(), failure: Failure::of(error, path, tried.attempt), tried };
+        self.append(record, path)
     }
 
     /// The failure that the branch at `path` was settled with.
@@ -206,7 +257,7 @@ impl Recording {
         drop(self.queue(record));
     }
 
-    /// The token under which the node at `path` has asked.
+    /// The token under which the node at `path` has asked, answered or not.
     pub(crate) fn asked(&self, path: &Path) -> Option<&Token> {
         self.asked.get(&path.to_string())
     }
@@ -221,12 +272,9 @@ impl Recording {
         self.append(record, path).await
     }
 
-    pub(crate) fn answer<A: Data>(&self, path: &Path) -> Result<Option<A>, StepError> {
-        let text = path.to_string();
-        let read = |raw: &RawValue| {
-            decode(raw).map_err(|error| unreadable::<A>(&format!("answer to `{text}`"), &error))
-        };
-        self.answers.get(&text).map(|raw| read(raw)).transpose()
+    /// The answer to the node at `path`, if it is an `A`.
+    pub(crate) fn answer<A: Data>(&self, path: &Path) -> Option<serde_json::Result<A>> {
+        self.answers.get(&path.to_string()).map(|raw| decode(raw))
     }
 
     pub(crate) async fn record_answer(
@@ -239,22 +287,32 @@ impl Recording {
         self.append(record, path).await
     }
 
-    /// Takes answers that were given since the run paused.
-    ///
     /// # Errors
-    /// If one's token was answered before, or is none of this run.
-    pub(crate) async fn decide(&mut self, answers: Vec<Answer>) -> Result<(), StepError> {
-        for Answer { path, token, answer } in answers {
-            if self.asked.get(&path) != Some(&token) {
+    /// If the token of an answer was answered before, or is none of this run.
+    pub(crate) fn check_answers(&self, answers: &[Answer]) -> Result<(), StepError> {
+        for (index, Answer { path, token, .. }) in answers.iter().enumerate() {
+            if self.asked.get(path) != Some(token) {
                 return Err(StepError::refused(format!(
                     "the run did not ask at `{path}` with this token; answer the pause that its last report holds"
                 )));
             }
-            if self.answers.contains_key(&path) {
+            if self.answers.contains_key(path) {
                 return Err(StepError::refused(format!(
                     "the question at `{path}` was answered before, and a token is good for one answer; resume the run without it"
                 )));
             }
+            if answers[..index].iter().any(|earlier| earlier.path == *path) {
+                return Err(StepError::refused(format!(
+                    "two answers were given to the question at `{path}`, and a token is good for one; decide on one of them"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes answers that were given since the run paused, and were checked.
+    pub(crate) async fn decide(&mut self, answers: Vec<Answer>) -> Result<(), StepError> {
+        for Answer { path, token, answer } in answers {
             let record = Record::Answered { path: path.clone(), token, answer: answer.clone() };
             self.queue(record).await.map_err(StepError::store)?;
             self.answers.insert(path, answer);
@@ -262,8 +320,10 @@ impl Recording {
         Ok(())
     }
 
-    async fn append(&self, record: Record, path: &Path) -> Result<(), StepError> {
-        self.queue(record).await.map_err(|error| StepError::store(error).at(path, 1))
+    /// Not an async function: a future that held the record would make that of every step so much larger.
+    fn append(&self, record: Record, path: &Path) -> impl Future<Output = Result<(), StepError>> {
+        let queued = self.queue(record);
+        async move { queued.await.map_err(|error| StepError::store(error).at(path, 1)) }
     }
 
     fn queue(&self, record: Record) -> BoxFuture<'static, Result<(), StoreError>> {
@@ -307,7 +367,7 @@ pub(crate) fn must_encode<T: Serialize>(what: &str, value: &T) -> Result<Box<Raw
 impl Attempt {
     fn earlier(path: &str, tried: Tried, outcome: Outcome) -> Self {
         Self {
-            path: Path::root(path.into()),
+            path: Path::parse(path),
             attempt: tried.attempt,
             started: std::time::UNIX_EPOCH + Duration::from_millis(tried.at_ms),
             took: Duration::from_micros(tried.took_us),

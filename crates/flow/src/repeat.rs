@@ -86,5 +86,6 @@ where
 
     fn shape(&self) -> Shape {
         Shape::new(ShapeKind::Repeat, vec![self.body.shape()])
+            .detail(format!("at most {} hops", self.max_hops))
     }
 }

@@ -47,11 +47,7 @@ impl<O> Report<O> {
             End::Failed(error) => Err(error),
             End::Paused(pauses) => {
                 let path = pauses.into_iter().next().map_or_else(String::new, |pause| pause.path);
-                Err(FlowError {
-                    path: Path::root(path.into()),
-                    attempts: 1,
-                    kind: ErrorKind::Paused,
-                })
+                Err(FlowError { path: Path::parse(&path), attempts: 1, kind: ErrorKind::Paused })
             }
         }
     }

@@ -62,7 +62,7 @@ impl Retry {
     }
 
     pub(crate) fn heals(&self, error: &StepError) -> bool {
-        matches!(error.kind(), ErrorKind::Failed(_) | ErrorKind::Timeout(_)) && (self.when)(error)
+        matches!(error.kind().name(), "failed" | "timeout") && (self.when)(error)
     }
 
     /// The wait after `failures` failures (1 or more) of what `key` names.

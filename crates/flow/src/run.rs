@@ -116,12 +116,14 @@ impl<O: Data> Run<O> {
     /// How much of `unit` (tokens, cents) all steps together may [spend](Context::spend), those of earlier processes
     /// included.
     pub fn budget(mut self, unit: &'static str, amount: u64) -> Self {
+        self.options.budgets.retain(|known| known.unit != unit);
         self.options.budgets.push(Budget { unit: unit.into(), limit: Some(amount), spent: 0 });
         self
     }
 
-    /// Something about the run that steps can read with [`Context::header`].
+    /// Something about the run that steps can read with [`Context::header`]. In place of what `name` was before.
     pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.options.headers.retain(|(known, _)| known != name);
         self.options.headers.push((name.to_owned(), value.to_owned()));
         self
     }
@@ -237,6 +239,7 @@ async fn drive<I: Data, O: Data>(
         Ok(input) => run_in_time(&flow, &live, &path, input).await,
         Err(error) => Err(error),
     };
+    live.alive.gone().await;
     let end = match result {
         Ok(output) => End::Done(output),
         Err(error) if matches!(error.kind(), ErrorKind::Paused) => match live.take_pauses() {
@@ -262,7 +265,7 @@ async fn run_in_time<I: Data, O: Data>(
     path: &Path,
     input: I,
 ) -> Result<O, StepError> {
-    let cx = Context::new(live.clone(), path.clone(), 1, None);
+    let cx = Context::root(live.clone(), path.clone());
     // Nodes catch what panics in them; this is for what decides about them, such as `Retry::when`.
     let mut work = pin!(AssertUnwindSafe(flow.run_in(&cx, input)).catch_unwind());
     let result = match live.deadline {
@@ -291,6 +294,12 @@ async fn begin_run<I: Data, O: Data>(
 ) -> Result<Begun<I>, StepError> {
     flow.validate().map_err(|error| StepError::refused(error.to_string()))?;
     let answers = std::mem::replace(&mut options.answers, Ok(Vec::new()))?;
+    if let (Begin::New(_), Some(answer)) = (&begin, answers.first()) {
+        return Err(StepError::refused(format!(
+            "an answer to `{}` was given to a run that begins; resume the run that asked",
+            answer.path
+        )));
+    }
     let Some(store) = options.store.take() else {
         return match begin {
             Begin::New(input) => Ok(Begun { input, recording: None, trace: Vec::new() }),
@@ -299,12 +308,6 @@ async fn begin_run<I: Data, O: Data>(
     };
     match begin {
         Begin::New(input) => {
-            if let Some(answer) = answers.first() {
-                return Err(StepError::refused(format!(
-                    "an answer to `{}` was given to a run that begins; resume the run that asked",
-                    answer.path
-                )));
-            }
             let raw = must_encode("the input of a run that is kept in a store", &input)?;
             let journal = store.create(&options.id).await.map_err(StepError::store)?;
             let recording = Recording::new(journal);
@@ -325,6 +328,7 @@ async fn begin_run<I: Data, O: Data>(
             let Past { mut recording, shape, input, attempts } = past;
             same_shape(&options.id, &shape, &flow.shape())?;
             let input = read_input(&input)?;
+            recording.check_answers(&answers)?;
             let resumed = Record::Resumed { at_ms: millis(std::time::SystemTime::now()) };
             recording.write(resumed).await.map_err(StepError::store)?;
             recording.decide(answers).await?;

@@ -12,6 +12,9 @@ pub struct Shape {
     /// What [`Node::describe`](crate::Node::describe) said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<String>,
+    /// For graphs: `at most 8 hops`, `4 at once`. A run may be resumed with another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<Shape>,
 }
@@ -61,7 +64,11 @@ impl Shape {
     }
 
     pub(crate) fn new(kind: ShapeKind, children: Vec<Shape>) -> Self {
-        Self { name: String::new(), kind, about: None, children }
+        Self { name: String::new(), kind, about: None, detail: None, children }
+    }
+
+    pub(crate) fn detail(self, detail: String) -> Self {
+        Self { detail: Some(detail), ..self }
     }
 
     pub(crate) fn named(self, name: &str) -> Self {

@@ -57,8 +57,8 @@ pub enum Record {
     Resumed { at_ms: u64 },
     /// A step finished; its output.
     Output { path: String, value: Box<RawValue>, tried: Tried },
-    /// An attempt failed.
-    Failed { path: String, error: String, tried: Tried },
+    /// An attempt failed; of a group, `failure` names what failed in it.
+    Failed { path: String, failure: Failure, tried: Tried },
     /// A failure became a value that flows on.
     Settled { path: String, failure: Failure },
     /// A `switch` chose.

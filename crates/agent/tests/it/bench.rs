@@ -70,15 +70,15 @@ impl Bench {
         self
     }
 
-    pub(crate) fn solver(&self) -> Solver<'_> {
+    pub(crate) fn solver(&self) -> Solver {
         let settings = self.settings.clone();
         Solver {
-            model: &self.planner,
+            model: Arc::new(self.planner.clone()),
             executor: self.executor.clone(),
             profile: self.profile,
             settings: settings.clone(),
             verifier: match &self.judge {
-                Some(judge) => Verifier::Model { model: judge, settings },
+                Some(judge) => Verifier::Model { model: Arc::new(judge.clone()), settings },
                 None => Verifier::Planner,
             },
             budget: self.budget.clone(),
@@ -107,14 +107,14 @@ impl Bench {
 /// Far above what any attempt here takes: only a solver that hangs gets there.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-fn line(event: &Event) -> String {
+pub(crate) fn line(event: &Event) -> String {
     match event {
         Event::Decided { index, decision } => format!("step {index}: {}", decision.action),
         Event::Observed { observation: Observation { ok, text, .. } } => {
             format!("{}: {text}", if *ok { "result" } else { "failed" })
         }
-        Event::StepDone { step } => {
-            format!("step {} done, sufficient: {}", step.index, step.verdict.sufficient)
+        Event::StepDone { index, verdict } => {
+            format!("step {index} done, sufficient: {}", verdict.sufficient)
         }
         Event::Warning { text } => format!("warning: {text}"),
     }

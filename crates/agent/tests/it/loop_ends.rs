@@ -212,3 +212,11 @@ async fn a_tool_that_panics_is_named_and_leaves_the_executor_usable() {
     assert!(matches!(solved, Err(SolveError::ToolPanicked)), "{solved:?}");
     assert_eq!(bench.solve("?").await.answer.as_deref(), Some("1"));
 }
+
+#[tokio::test]
+async fn a_model_that_panics_is_an_error_that_says_where() {
+    let bench = Bench::new([]); // it panics when its script is over
+    let (solved, _) = bench.watch("?").await;
+    let error = solved.unwrap_err().to_string();
+    assert!(error.starts_with("`solve/agent[0]/step/plan`: panicked: the script"), "{error}");
+}

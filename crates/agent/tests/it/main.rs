@@ -5,6 +5,7 @@ mod budgets;
 mod loop_ends;
 mod prompts;
 mod requests;
+mod resuming;
 mod scripted;
 mod solving;
 mod trajectories;
