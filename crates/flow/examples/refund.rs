@@ -15,7 +15,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example shows what happens")]
 
 use std::error::Error;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -96,6 +96,7 @@ fn pay(cx: &Context, claim: Claim) -> Result<String, StepError> {
     let ledger = cx.need::<Ledger>()?;
     let Claim { order, amount, paid, .. } = claim;
     let key = cx.key();
+    let _alone = ledger.lock()?;
     if !ledger.payments()?.iter().any(|payment| payment.key == key) {
         // Days may lie between check and approval.
         if ledger.refunded(&order)?.saturating_add(amount) > paid {
@@ -119,9 +120,16 @@ impl Ledger {
         Ok(self.payments()?.iter().filter(|p| p.order == order).map(|p| p.amount).sum())
     }
 
+    /// Whoever looks and then pays does it alone: two processes would both find that something is left.
+    fn lock(&self) -> std::io::Result<File> {
+        let file = File::create(self.0.with_extension("lock"))?;
+        file.lock()?;
+        Ok(file)
+    }
+
     fn add(&self, payment: &Payment) -> std::io::Result<()> {
         let mut file = OpenOptions::new().create(true).append(true).open(&self.0)?;
-        writeln!(file, "{}", serde_json::to_string(payment)?)?;
+        file.write_all(format!("{}\n", serde_json::to_string(payment)?).as_bytes())?;
         file.sync_all()
     }
 }

@@ -105,6 +105,7 @@ impl<I: Data, O: Data> Step<I> for All<O> {
     type Output = O;
 
     async fn run(&self, cx: Context, input: I) -> Result<O, StepError> {
+        let cx = cx.grouped();
         let (mut tasks, alive) = (JoinSet::new(), cx.alive());
         for (index, branch) in self.branches.iter().enumerate() {
             let (branch, cx, input) = (branch.clone(), cx.clone(), Box::new(input.clone()));
@@ -115,7 +116,7 @@ impl<I: Data, O: Data> Step<I> for All<O> {
             });
         }
         let mut outputs: Vec<Option<Value>> = self.branches.iter().map(|_| None).collect();
-        join(tasks, |(index, output)| {
+        join(&alive, tasks, |(index, output)| {
             outputs[index] = Some(output);
             ControlFlow::Continue(())
         })

@@ -82,6 +82,11 @@ impl Context {
         Self::new(run.clone(), path, attempt, retry.clone(), Some(Alive::within(self.alive())))
     }
 
+    /// The same place, which counts its own branches: those of a group.
+    pub(crate) fn grouped(&self) -> Self {
+        self.attempt_at(self.0.path.clone(), self.0.attempt, true)
+    }
+
     /// Where the nodes of branch or hop `index` run.
     pub(crate) fn numbered(&self, index: usize) -> Self {
         // The attempt of the node itself has to show in the paths below it.
@@ -172,7 +177,9 @@ impl Context {
     /// step itself is simply dropped.
     pub async fn cancelled(&self) {
         let ended = self.0.ended.get_or_init(CancellationToken::new);
-        if !self.is_cancelled() {
+        // A write, as in `end`: of the two, the later one sees what the other did before. Two mere loads after two
+        // stores could both miss it.
+        if !self.0.over.fetch_or(false, Ordering::AcqRel) {
             ended.cancelled().await;
         }
     }
@@ -180,12 +187,12 @@ impl Context {
     /// Whether this attempt is over. A [`blocking`](crate::blocking) step asks it now and then: its thread cannot be
     /// stopped from outside.
     pub fn is_cancelled(&self) -> bool {
-        self.0.over.load(Ordering::SeqCst)
+        self.0.over.load(Ordering::Acquire)
     }
 
     pub(crate) fn end(&self) {
         // Before the look at `ended`: whoever makes the token after it finds the flag.
-        self.0.over.store(true, Ordering::SeqCst);
+        self.0.over.swap(true, Ordering::AcqRel);
         if let Some(ended) = self.0.ended.get() {
             ended.cancel();
         }

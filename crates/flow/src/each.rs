@@ -68,7 +68,7 @@ impl<I: Data, O: Data> Step<Vec<I>> for Each<I, O> {
     type Output = Vec<O>;
 
     async fn run(&self, cx: Context, items: Vec<I>) -> Result<Vec<O>, StepError> {
-        let item = self.item.clone();
+        let (item, cx) = (self.item.clone(), cx.grouped());
         in_order(cx.alive(), items, self.at_once, move |index, input| {
             let (item, cx) = (item.clone(), cx.numbered(index));
             async move { item.run_in(&cx, input).await }
@@ -90,7 +90,7 @@ impl<I: Data, O: Data> Step<Vec<I>> for EachSettled<I, O> {
     type Output = Vec<Settled<O>>;
 
     async fn run(&self, cx: Context, items: Vec<I>) -> Result<Vec<Settled<O>>, StepError> {
-        let item = self.item.clone();
+        let (item, cx) = (self.item.clone(), cx.grouped());
         in_order(cx.alive(), items, self.at_once, move |index, input| {
             let (item, cx) = (item.clone(), cx.numbered(index));
             async move { settle(&item, &cx, input).await }
@@ -174,6 +174,7 @@ impl<I: Data, O: Data> Step<Vec<I>> for FirstK<I, O> {
         let all = items.len();
         let (item, come) = (self.item.clone(), Arc::new(Mutex::new((outputs, 0))));
         let came = come.clone();
+        let cx = cx.grouped();
         work_on(cx.alive(), items, all, move |_, (index, input)| {
             let (item, cx, came) = (item.clone(), cx.numbered(index), came.clone());
             async move {

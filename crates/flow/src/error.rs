@@ -64,8 +64,20 @@ pub enum ErrorKind {
 
 /// What [`ErrorKind::name`] says.
 const NAMES: [&str; 14] = [
-    "failed", "timeout", "fatal", "invalid", "panicked", "no_route", "denied", "hops", "budget", "deadline",
-    "cancelled", "store", "refused", "paused",
+    "failed",
+    "timeout",
+    "fatal",
+    "invalid",
+    "panicked",
+    "no_route",
+    "denied",
+    "hops",
+    "budget",
+    "deadline",
+    "cancelled",
+    "store",
+    "refused",
+    "paused",
 ];
 
 impl ErrorKind {

@@ -59,7 +59,8 @@ impl Live {
     /// A run without options; `earlier` is the trace of the processes before.
     pub(crate) fn new(id: RunId, mut budgets: Vec<Budget>, earlier: Vec<Attempt>) -> Self {
         for (unit, spent) in earlier.iter().flat_map(|attempt| &attempt.spent) {
-            budget(&mut budgets, unit).spent += spent;
+            let budget = budget(&mut budgets, unit);
+            budget.spent = budget.spent.saturating_add(*spent);
         }
         Self {
             id,
@@ -180,12 +181,16 @@ pub(crate) struct Running<'a> {
     cx: &'a Context,
     started: Instant,
     input: Option<Value>,
+    /// What it took and spent, once its record is to be written.
+    stopped: Option<(Duration, BTreeMap<String, u64>)>,
     finished: bool,
 }
 
 impl<'a> Running<'a> {
     pub(crate) fn start(cx: &'a Context, input: &impl Serialize) -> Self {
         let live = cx.live();
+        // Before anybody is told of it: this is code of the user's type, and may panic.
+        let input = live.trace_inputs.then(|| serde_json::to_value(input).unwrap_or(Value::Null));
         let started = Instant::now();
         if live.is_watched() {
             live.tell(
@@ -196,44 +201,59 @@ impl<'a> Running<'a> {
                 Kind::StepStarted,
             );
         }
-        let input = live.trace_inputs.then(|| serde_json::to_value(input).unwrap_or(Value::Null));
-        Self { cx, started, input, finished: false }
+        Self { cx, started, input, stopped: None, finished: false }
     }
 
-    /// Ends it: the attempt is over for the step's own tasks, too. What it took and spent.
-    pub(crate) fn finish(mut self, outcome: Outcome, kind: Option<Kind>) -> Tried {
-        self.end(outcome, kind)
+    /// The work is over, for the step's own tasks, too; the attempt is not before its record is written. What that says.
+    pub(crate) fn stop(&mut self) -> Tried {
+        self.cx.end();
+        let took = self.started.elapsed();
+        let tried = self.tried(took, self.cx.take_spent());
+        self.stopped = Some((took, tried.spent.clone()));
+        tried
     }
 
-    pub(crate) fn fail(self, error: &StepError) -> Tried {
+    fn tried(&self, took: Duration, spent: BTreeMap<String, u64>) -> Tried {
+        Tried {
+            attempt: self.cx.attempt(),
+            at_ms: millis(self.cx.live().at(self.started)),
+            took_us: took.as_micros() as u64,
+            spent,
+        }
+    }
+
+    pub(crate) fn finish(mut self, outcome: Outcome, kind: Option<Kind>) {
+        self.end(outcome, kind);
+    }
+
+    pub(crate) fn fail(self, error: &StepError) {
         let error = error.to_string();
-        self.finish(Outcome::Failed(error.clone()), Some(Kind::StepFailed { error }))
+        self.finish(Outcome::Failed(error.clone()), Some(Kind::StepFailed { error }));
     }
 
-    fn end(&mut self, outcome: Outcome, kind: Option<Kind>) -> Tried {
+    fn end(&mut self, outcome: Outcome, kind: Option<Kind>) {
         self.finished = true;
         self.cx.end();
         let live = self.cx.live();
-        let took: Duration = self.started.elapsed();
-        let started = live.at(self.started);
-        let tried = Tried {
-            attempt: self.cx.attempt(),
-            at_ms: millis(started),
-            took_us: took.as_micros() as u64,
-            spent: self.cx.take_spent(),
-        };
+        let (took, spent) = self.stopped.take().unwrap_or_else(|| {
+            let (took, spent) = (self.started.elapsed(), self.cx.take_spent());
+            if let Some(recording) = live.recording.as_ref().filter(|_| !spent.is_empty()) {
+                let tried = self.tried(took, spent.clone());
+                recording.record_spent(self.cx.path(), outcome.clone(), tried);
+            }
+            (took, spent)
+        });
         let attempt = Attempt {
             path: self.cx.path().clone(),
-            attempt: tried.attempt,
-            started,
+            attempt: self.cx.attempt(),
+            started: live.at(self.started),
             took,
             outcome,
             input: self.input.take(),
-            spent: tried.spent.clone(),
+            spent,
             earlier: false,
         };
         live.attempted(attempt, kind);
-        tried
     }
 }
 

@@ -47,9 +47,12 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn create(&self, run: &RunId) -> BoxFuture<'static, Result<Box<dyn Journal>, StoreError>> {
         let mut kept = self.lock();
-        let created = match kept.contains_key(run) {
-            true => Err(StoreError::Exists { run: run.clone() }),
-            false => {
+        let created = match kept.get(run) {
+            Some(known) if known.leased || !known.records.is_empty() => {
+                Err(StoreError::Exists { run: run.clone() })
+            }
+            // Without a record, nothing had begun when whoever made it was stopped.
+            _ => {
                 kept.insert(run.clone(), Kept { records: Vec::new(), leased: true });
                 Ok(self.lease(run))
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -34,6 +35,8 @@ pub struct Node<I, O> {
     leaf: bool,
     recorded: bool,
 }
+
+type Made<O> = (O, Option<Box<RawValue>>);
 
 type Check<O> = Arc<dyn Fn(&O) -> Result<(), StepError> + Send + Sync>;
 
@@ -216,7 +219,8 @@ impl<I: Data, O: Data> Node<I, O> {
             let Some(retry) = retry.filter(|retry| left > 0 && retry.heals(&error)) else {
                 return Err(error);
             };
-            let wait = retry.wait(attempt, &error, || cx.key());
+            // Those since the run began or was taken up again after its end: the waits begin anew, the count goes on.
+            let wait = retry.wait(allowed - left, &error, || cx.key());
             cx.emit(Kind::RetryScheduled(wait));
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
@@ -231,13 +235,19 @@ impl<I: Data, O: Data> Node<I, O> {
             Some(limit) => Some(limit.acquire().await.expect("never closed")),
             None => None,
         };
-        let running = Running::start(cx, &input);
-        let result = {
-            let work = pin!(AssertUnwindSafe(self.checked(cx, input)).catch_unwind());
-            self.in_time(cx, work).await.unwrap_or_else(|panic| {
-                Err(StepError::new(ErrorKind::Panicked(panic_message(&*panic))))
-            })
-        };
+        // A timer is looked at after the work, which may never wait.
+        if cx.live().deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(StepError::new(ErrorKind::Deadline));
+        }
+        let mut running = Running::start(cx, &input);
+        // With the end of the work inside: what it cleans up when it is dropped may panic, too.
+        let work = AssertUnwindSafe(async {
+            let work = pin!(self.checked(cx, input));
+            self.in_time(cx, work).await
+        });
+        let result = work.catch_unwind().await.unwrap_or_else(|panic| {
+            Err(StepError::new(ErrorKind::Panicked(panic_message(&*panic))))
+        });
         if self.timeout.is_some() {
             cx.alive().gone().await;
         }
@@ -247,29 +257,18 @@ impl<I: Data, O: Data> Node<I, O> {
         }
         let recording = cx.live().recording.as_ref();
         match result {
-            Ok(output) => {
-                let Some(recording) = recording.filter(|_| self.recorded) else {
+            Ok((output, written)) => {
+                let (Some(recording), Some(raw)) = (recording, written) else {
                     running.finish(Outcome::Done, Some(Kind::StepDone));
                     return Ok(output);
                 };
-                // What flows on is what was written: a resumed run sees the same.
-                let written = match recording.encode(&output) {
-                    Ok(written) => written,
-                    Err(error) => {
-                        let tried = running.fail(&error);
-                        recording.record_failure(cx.path(), &error, tried).await?;
-                        return Err(error);
-                    }
-                };
-                let tried = running.finish(Outcome::Done, None);
-                let output = match written {
-                    Some((raw, output_as_read)) => {
-                        recording.record_output(cx.path(), raw, tried).await?;
-                        cx.emit(Kind::Recorded);
-                        output_as_read
-                    }
-                    None => output, // volatile
-                };
+                let tried = running.stop();
+                if let Err(error) = recording.record_output(cx.path(), raw, tried).await {
+                    running.fail(&error);
+                    return Err(error);
+                }
+                running.finish(Outcome::Done, None);
+                cx.emit(Kind::Recorded);
                 cx.emit(Kind::StepDone);
                 Ok(output)
             }
@@ -278,36 +277,46 @@ impl<I: Data, O: Data> Node<I, O> {
                 Err(error)
             }
             Err(error) => {
-                let tried = running.fail(&error);
-                if let Some(recording) = recording
-                    && (self.leaf || self.retry.is_some())
-                {
-                    recording.record_failure(cx.path(), &error, tried).await?;
-                }
+                let Some(recording) = recording.filter(|_| self.leaf || self.retry.is_some())
+                else {
+                    running.fail(&error);
+                    return Err(error);
+                };
+                let tried = running.stop();
+                running.fail(&error);
+                recording.record_failure(cx.path(), &error, tried).await?;
                 Err(error)
             }
         }
     }
 
-    async fn checked(&self, cx: &Context, input: I) -> Result<O, StepError> {
+    /// The output, and its JSON where that is to be recorded.
+    async fn checked(&self, cx: &Context, input: I) -> Result<Made<O>, StepError> {
         let output = self.work.run(cx.clone(), input).await?;
         self.checks.iter().try_for_each(|check| check(&output))?;
-        Ok(output)
+        let Some(recording) = cx.live().recording.as_ref().filter(|_| self.recorded) else {
+            return Ok((output, None));
+        };
+        Ok(match recording.encode(&output)? {
+            // What flows on is what was written: a resumed run sees the same.
+            Some((raw, output_as_read)) => (output_as_read, Some(raw)),
+            None => (output, None), // volatile
+        })
     }
 
     /// What `work` gives, unless the time of the attempt or of the run is up first.
-    async fn in_time<E>(
+    async fn in_time<T>(
         &self,
         cx: &Context,
-        work: Pin<&mut impl Future<Output = Result<Result<O, StepError>, E>>>,
-    ) -> Result<Result<O, StepError>, E> {
+        work: Pin<&mut impl Future<Output = Result<T, StepError>>>,
+    ) -> Result<T, StepError> {
         let Some((end, kind)) = self.first_end(cx) else {
             return work.await;
         };
         // In a box: the timer is larger than the rest of a step's future, and most steps have none.
         Box::pin(async move {
             let result = tokio::time::timeout_at(end, work).await;
-            result.unwrap_or_else(|_| Ok(Err(StepError::new(kind))))
+            result.unwrap_or_else(|_| Err(StepError::new(kind)))
         })
         .await
     }

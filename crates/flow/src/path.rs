@@ -76,6 +76,12 @@ impl Path {
         self.0.parent.as_ref()
     }
 
+    /// How many attempts of groups around it came before.
+    pub(crate) fn earlier_attempts(&self) -> u32 {
+        let above = self.parent().map_or(0, Path::earlier_attempts);
+        above + self.0.parent_attempt - 1
+    }
+
     /// The path without attempts: the same for every attempt of a group that runs again.
     pub(crate) fn without_attempts(&self) -> String {
         let mut text = String::new();

@@ -121,6 +121,8 @@ where
 /// The output of `work`, if it has one before `end`.
 async fn before<T>(end: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
     match end {
+        // A timer is looked at after the work: where that is always ready, the end would never come.
+        Some(end) if end <= Instant::now() => None,
         Some(end) => tokio::time::timeout_at(end, work).await.ok(),
         None => Some(work.await),
     }

@@ -125,6 +125,9 @@ impl Recording {
                 }
                 attempts.push(Attempt::earlier(&path, tried, Outcome::Failed(message)));
             }
+            Record::Spent { path, outcome, tried } => {
+                attempts.push(Attempt::earlier(&path, tried, outcome));
+            }
             Record::Settled { path, failure } => {
                 self.settled.insert(path, failure);
             }
@@ -224,8 +227,17 @@ impl Recording {
         error: &StepError,
         tried: Tried,
     ) -> impl Future<Output = Result<(), StepError>> {
-        let record = Record::Failed { path: path.to_string(), failure: Failure::of(error, path, tried.attempt), tried };
+        let record = Record::Failed {
+            path: path.to_string(),
+            failure: Failure::of(error, path, tried.attempt),
+            tried,
+        };
         self.append(record, path)
+    }
+
+    /// Not waited for: it is told where an attempt ends, which may be because it is dropped.
+    pub(crate) fn record_spent(&self, path: &Path, outcome: Outcome, tried: Tried) {
+        drop(self.queue(Record::Spent { path: path.to_string(), outcome, tried }));
     }
 
     /// The failure that the branch at `path` was settled with.

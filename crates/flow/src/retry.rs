@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use crate::error::{ErrorKind, StepError};
+use crate::error::StepError;
 
 /// Attempts, and the waits between them: `first`, `first · factor`, `first · factor²`, ..., none longer than `cap`.
 ///
@@ -26,7 +26,7 @@ pub struct Retry {
     /// Shortens each wait by up to half, so that many that failed together do not come back together. By how much is
     /// decided by run, path and attempt: it can be repeated.
     pub jitter: bool,
-    /// Which of the errors that can heal ([`ErrorKind::Failed`] and [`ErrorKind::Timeout`]) are tried again. The others
+    /// Which of the errors that can heal ([`ErrorKind::Failed`](crate::ErrorKind::Failed) and [`ErrorKind::Timeout`](crate::ErrorKind::Timeout)) are tried again. The others
     /// never are.
     pub when: fn(&StepError) -> bool,
 }

@@ -2,12 +2,12 @@
 
 use std::any::{Any, TypeId};
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::ask::{Answer, Answerers, Pause};
@@ -210,7 +210,9 @@ async fn drive<I: Data, O: Data>(
     let deadline = options.deadline.and_then(|limit| Instant::now().checked_add(limit));
     let mut observers = Observers::default();
     let mut rings = std::mem::take(&mut options.rings);
-    let mut begun = begin_run(&flow, begin, &mut options).await;
+    // Input, shape and store are the user's own code, too.
+    let begun = AssertUnwindSafe(begin_run(&flow, begin, &mut options)).catch_unwind().await;
+    let mut begun = begun.unwrap_or_else(|panic| Err(panicked(&*panic)));
     for observer in std::mem::take(&mut options.observers) {
         match observers.start(observer) {
             Ok(ring) => rings.0.push(ring),
@@ -233,7 +235,7 @@ async fn drive<I: Data, O: Data>(
     live.rings.clone_from(&rings.0);
     live.recording = recording;
     let live = Arc::new(live);
-    let ending = Unended { live: &live, path: &path, ended: false };
+    let ending = Unended { live: live.clone(), path: path.clone(), rings: Some(rings) };
     live.emit(&path, 1, || Kind::RunStarted);
     let result = match input {
         Ok(input) => run_in_time(&flow, &live, &path, input).await,
@@ -266,18 +268,25 @@ async fn run_in_time<I: Data, O: Data>(
     input: I,
 ) -> Result<O, StepError> {
     let cx = Context::root(live.clone(), path.clone());
-    // Nodes catch what panics in them; this is for what decides about them, such as `Retry::when`.
-    let mut work = pin!(AssertUnwindSafe(flow.run_in(&cx, input)).catch_unwind());
-    let result = match live.deadline {
-        None => work.await,
-        // Each node keeps the deadline; this is for what happens between them.
-        Some(deadline) => match tokio::time::timeout_at(deadline, &mut work).await {
-            Ok(result) => result,
-            Err(_) => Ok(Err(StepError::new(ErrorKind::Deadline))),
-        },
+    let work = async {
+        let work = flow.run_in(&cx, input);
+        match live.deadline {
+            None => work.await,
+            // Each node keeps the deadline; this is for what happens between them.
+            Some(deadline) => match tokio::time::timeout_at(deadline, work).await {
+                Ok(result) => result,
+                Err(_) => Err(StepError::new(ErrorKind::Deadline)),
+            },
+        }
     };
+    // Nodes catch what panics in them; this is for what decides about them, such as `Retry::when`.
+    let result = AssertUnwindSafe(work).catch_unwind().await;
     cx.end();
-    result.unwrap_or_else(|panic| Err(StepError::new(ErrorKind::Panicked(panic_message(&*panic)))))
+    result.unwrap_or_else(|panic| Err(panicked(&*panic)))
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> StepError {
+    StepError::new(ErrorKind::Panicked(panic_message(panic)))
 }
 
 struct Begun<I> {
@@ -367,13 +376,14 @@ fn same_shape(run: &RunId, then: &Shape, now: &Shape) -> Result<(), StepError> {
 }
 
 /// A run that has begun and not ended. Dropped like this, it was cancelled, and says so.
-struct Unended<'a> {
-    live: &'a Live,
-    path: &'a Path,
-    ended: bool,
+struct Unended {
+    live: Arc<Live>,
+    path: Path,
+    /// Taken by the end.
+    rings: Option<Rings>,
 }
 
-impl Unended<'_> {
+impl Unended {
     async fn end<O>(mut self, end: &End<O>) {
         let how = match end {
             End::Done(_) => Ending::Done,
@@ -385,21 +395,43 @@ impl Unended<'_> {
             let _ = recording.write(ended(how)).await;
             recording.close();
         }
-        self.ended = true;
-        self.live.emit(self.path, 1, || Kind::RunEnded(how));
+        self.live.emit(&self.path, 1, || Kind::RunEnded(how));
+        self.rings.take();
     }
 }
 
-impl Drop for Unended<'_> {
+impl Drop for Unended {
     fn drop(&mut self) {
-        if self.ended {
-            return;
-        }
+        let Some(rings) = self.rings.take() else { return };
         if let Some(recording) = &self.live.recording {
             recording.write_unseen(ended(Ending::Cancelled));
             recording.close();
         }
-        self.live.emit(self.path, 1, || Kind::RunEnded(Ending::Cancelled));
+        let (live, path) = (self.live.clone(), self.path.clone());
+        let last = LastWord { live, path, _rings: rings };
+        // Branches go when the runtime comes to them, and say so. The end is told after that.
+        match Handle::try_current() {
+            Ok(runtime) if last.live.alive.any() => {
+                runtime.spawn(async move {
+                    last.live.alive.gone().await;
+                    drop(last);
+                });
+            }
+            _ => drop(last),
+        }
+    }
+}
+
+/// Tells that a run was cancelled, and ends its streams.
+struct LastWord {
+    live: Arc<Live>,
+    path: Path,
+    _rings: Rings,
+}
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        self.live.emit(&self.path, 1, || Kind::RunEnded(Ending::Cancelled));
     }
 }
 

@@ -9,12 +9,13 @@ use serde_json::value::RawValue;
 
 use crate::error::Failure;
 use crate::id::{RunId, Token};
+use crate::report::Outcome;
 use crate::shape::Shape;
 
 /// Keeps the journals of runs. [`MemoryStore`](crate::MemoryStore) keeps them in this process,
 /// [`JsonlStore`](crate::JsonlStore) in files.
 pub trait Store: Send + Sync + 'static {
-    /// Starts the journal of a new run and takes its lease.
+    /// Starts the journal of a new run and takes its lease. One without a record is taken over: nothing had begun.
     ///
     /// # Errors
     /// [`StoreError::Exists`] if the run has a journal.
@@ -57,6 +58,8 @@ pub enum Record {
     Resumed { at_ms: u64 },
     /// A step finished; its output.
     Output { path: String, value: Box<RawValue>, tried: Tried },
+    /// An attempt spent something, and left no other record: it was cancelled or paused, or is not to be recorded.
+    Spent { path: String, outcome: Outcome, tried: Tried },
     /// An attempt failed; of a group, `failure` names what failed in it.
     Failed { path: String, failure: Failure, tried: Tried },
     /// A failure became a value that flows on.

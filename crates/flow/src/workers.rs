@@ -55,11 +55,12 @@ where
             end
         }));
     }
-    join(tasks, |end| end).await
+    join(&branches, tasks, |end| end).await
 }
 
 /// Waits for all branches, or for the first that fails or breaks; the others are cancelled, and gone when this returns.
 pub(crate) async fn join<T: 'static>(
+    branches: &Alive,
     mut tasks: JoinSet<Result<T, StepError>>,
     mut take: impl FnMut(T) -> ControlFlow<()>,
 ) -> Result<(), StepError> {
@@ -78,6 +79,8 @@ pub(crate) async fn join<T: 'static>(
             Err(error) => Err(error),
         };
         tasks.shutdown().await;
+        // And those of groups inside them, which are dropped with them.
+        branches.gone().await;
         return end.unwrap_or_else(|error| Err(lost(error)));
     }
     paused.map_or(Ok(()), Err)
@@ -112,6 +115,10 @@ impl Alive {
     pub(crate) fn one_more(self: &Arc<Self>) -> One {
         self.and_around().for_each(|alive| _ = alive.count.fetch_add(1, Ordering::Relaxed));
         One(self.clone())
+    }
+
+    pub(crate) fn any(&self) -> bool {
+        self.count.load(Ordering::SeqCst) > 0
     }
 
     /// Waits until there are none.

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use agentflow_flow::{
     Context, Decision, End, Ending, ErrorKind, Failure, Flow, Journal, JsonlStore, Kind, Next,
-    Pause, Record, Retry, RunId, Store, StoreError, Tried, approve, each, repeat, step,
+    Pause, Record, Retry, RunId, StepError, Store, StoreError, Tried, approve, each, repeat, step,
 };
 use futures::FutureExt;
 use futures::executor::block_on;
@@ -74,7 +74,7 @@ async fn every_kind_of_record_is_a_line_and_is_read_back() {
         "halves",
         9,
         step("halve", async |_: Context, x: u32| {
-            Ok(if x % 2 == 0 { Next::Again(x / 2) } else { Next::Done(x) })
+            Ok(if x.is_multiple_of(2) { Next::Again(x / 2) } else { Next::Done(x) })
         }),
     ));
     let path = "halve/halves[0]/halve".to_owned();
@@ -576,16 +576,21 @@ async fn approve_again(dir: &Path) {
 
 const BIG: usize = 100_000;
 
-/// Also counts how often `big` ran.
+/// Also counts how often `big` ran; its first attempt fails.
 fn report_flow() -> (Flow<usize, usize>, Arc<AtomicU32>) {
     let calls = Arc::new(AtomicU32::new(0));
     let count = calls.clone();
     let flow = Flow::new("report")
         .then(step("small", async |_: Context, size: usize| Ok(size)))
         .then(
-            step("big", move |_: Context, size: usize| {
+            step("big", move |cx: Context, size: usize| {
                 count.fetch_add(1, Ordering::Relaxed);
-                async move { Ok("x".repeat(size)) }
+                async move {
+                    match cx.attempt() {
+                        1 => Err(StepError::failed(std::fmt::Error)),
+                        _ => Ok("x".repeat(size)),
+                    }
+                }
             })
             .retry(Retry::at_once(3)),
         )
@@ -603,10 +608,10 @@ async fn fill_the_disk(dir: &Path) {
     let problem = std::io::Error::from_raw_os_error(27); // EFBIG
     assert_eq!(
         error.to_string(),
-        format!("`report/big`: cannot write `{}`: {problem}", file.display())
+        format!("`report/big`, 2 attempts: cannot write `{}`: {problem}", file.display())
     );
     assert!(matches!(error.kind, ErrorKind::Store(_)), "{error:?}");
-    assert_eq!(calls.load(Ordering::Relaxed), 1);
+    assert_eq!(calls.load(Ordering::Relaxed), 2, "the third attempt is not made");
     let written = fs::read(file).unwrap();
     assert_ne!(written.last(), Some(&b'\n'), "the line is torn");
 

@@ -8,15 +8,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agentflow_flow::{
-    Context, End, Event, Events, Flow, Kind, MemoryStore, Next, Node, Outcome, Report, Retry,
-    StepError, all, approve, each, each_settled, first_k, repeat, settled, step, switch,
+    Context, End, ErrorKind, Event, Events, Flow, Kind, MemoryStore, Next, Node, Outcome, Report,
+    Retry, StepError, all, approve, each, each_settled, first_k, repeat, settled, step, switch,
 };
 use futures::StreamExt;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::time::{sleep, timeout};
 
-const RUNS: u64 = 400;
+const RUNS: u64 = 3000;
 const AT_ONCE: usize = 24;
 /// Nothing here takes a second; what takes longer than this hangs.
 const HANGS: Duration = Duration::from_secs(60);
@@ -52,6 +52,34 @@ fn runs_keep_their_promises_under_load() {
     }
 }
 
+/// A task that begins to wait just when the attempt ends is told all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn cancelled_resolves_however_close_the_end_is() {
+    const ITEMS: u32 = 20_000;
+    let told = Arc::new(AtomicUsize::new(0));
+    let tells = told.clone();
+    let item = step("item", move |cx: Context, spins: u32| {
+        let tells = tells.clone();
+        async move {
+            tokio::spawn(async move {
+                cx.cancelled().await;
+                tells.fetch_add(1, SeqCst);
+            });
+            (0..spins).for_each(|_| std::hint::spin_loop());
+            Ok(())
+        }
+    });
+    let flow = Flow::new("f").then(each("items", 8, item));
+    let items = (0..ITEMS).map(|n| n % 97).collect();
+    assert!(flow.run(items).await.error().is_none());
+    let all = async {
+        while told.load(SeqCst) < ITEMS as usize {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(HANGS, all).await.expect("a task still waits for the end of its attempt");
+}
+
 /// Runs it, reads it, perhaps drops it, and checks what it left. How it ended.
 async fn one_run(flow: Flow<Vec<u32>, u32>, seed: u64) -> &'static str {
     let mut random = StdRng::seed_from_u64(seed);
@@ -66,8 +94,9 @@ async fn one_run(flow: Flow<Vec<u32>, u32>, seed: u64) -> &'static str {
         }
         sees.lock().unwrap().push((event.seq, event.kind.clone()));
     });
-    if random.random_bool(0.5) {
-        run = run.store(Arc::new(MemoryStore::new()));
+    let store = random.random_bool(0.5).then(|| Arc::new(MemoryStore::new()));
+    if let Some(store) = &store {
+        run = run.store(store.clone());
     }
     if random.random_bool(0.2) {
         run = run.deadline(Duration::from_micros(random.random_range(0..4000)));
@@ -107,6 +136,14 @@ async fn one_run(flow: Flow<Vec<u32>, u32>, seed: u64) -> &'static str {
         }
     };
     timeout(HANGS, everybody_was_told).await.expect("`cancelled` does not resolve");
+    if let Some(run) = store.as_ref().and_then(|store| store.runs().pop()) {
+        // Whatever happened, it can be taken up again: the lease is back, and the journal makes sense.
+        let again = flow.resume(store.expect("it has a run"), run).provide(shared.clone());
+        let again = timeout(HANGS, again).await.expect("the resumed run hangs");
+        if let Some(error) = again.error() {
+            assert!(!matches!(error.kind, ErrorKind::Store(_) | ErrorKind::Refused(_)), "{error}");
+        }
+    }
     match report.map(|report| report.end) {
         None => "dropped",
         Some(_) if lagged => "lagged",

@@ -9,11 +9,12 @@ use agentflow_flow::testing::{
     FaultyStore, Recorder, answers, fail_times, panic_times, record, scripted, slow,
 };
 use agentflow_flow::{
-    Context, Decision, End, Ending, ErrorKind, Flow, Kind, MemoryStore, Next, Node,
-    Record, Retry, Run, RunId, Settled, StepError, Store, all, approve, ask, each, each_settled,
-    first_k, node, repeat, settled, step, switch,
+    Context, Decision, End, Ending, ErrorKind, Flow, Kind, MemoryStore, Next, Node, Record, Retry,
+    Run, RunId, Settled, StepError, Store, all, approve, ask, each, each_settled, first_k, node,
+    repeat, settled, step, switch,
 };
 use proptest::prelude::*;
+use tokio::sync::Notify;
 
 async fn plus_one(_: Context, n: u32) -> Result<u32, StepError> {
     Ok(n + 1)
@@ -251,7 +252,8 @@ fn rich() -> Flow<Log, Log> {
 
     // The last item comes first.
     let runner = step("runner", async |cx: Context, log: Log| {
-        let place = cx.path().parent().and_then(|path| path.index()).unwrap_or(0) as u64;
+        let item = cx.path().parent().and_then(|run| run.parent());
+        let place = item.and_then(|item| item.index()).expect("it runs below an item") as u64;
         tokio::time::sleep(Duration::from_secs(20 - 5 * place)).await;
         called("runner")(cx, log).await
     });
@@ -290,7 +292,7 @@ fn rich() -> Flow<Log, Log> {
         .then(each("grade", 2, item))
         .then(each_settled("try", 3, picky))
         .then(fold_settled)
-        .then(first_k("race", 3, runner))
+        .then(first_k("race", 3, Flow::new("run").then(leaf("warm")).then(runner)))
         .then(fold)
         .then(repeat("loop", 5, turn))
         .then(settled("risk", pair))
@@ -323,15 +325,55 @@ fn outputs(records: &[Record]) -> BTreeMap<String, String> {
     records.iter().filter_map(output).collect()
 }
 
-/// Takes up the run in another process, with `store` around what is kept; nothing that is recorded is called again.
-async fn resumed(kept: &MemoryStore, run: &RunId, store: FaultyStore) -> End<Log> {
-    let before = outputs(&kept.load(run).await.unwrap());
-    let (run, calls) = given(rich().resume(Arc::new(store), run.clone()));
-    let report = run.await;
+/// How a process is stopped.
+#[derive(Debug, Clone, Copy)]
+enum Stop {
+    /// Its store fails at this record, counted from 1 in each process.
+    Before(u64),
+    /// Its store keeps this record and fails.
+    After(u64),
+    /// The run is dropped as soon as this record is durable.
+    Dropped(u64),
+    Never,
+}
+
+/// One process: begins the run or takes it up, until it ends or is stopped. Nothing that is recorded is called again.
+async fn process(
+    flow: &Flow<Log, Log>,
+    kept: &MemoryStore,
+    run: &RunId,
+    stop: Stop,
+) -> Option<End<Log>> {
+    let dropped = Arc::new(Notify::new());
+    let store = FaultyStore::new(kept.clone());
+    let store = match stop {
+        Stop::Before(n) => store.fail_from(n),
+        Stop::After(n) => store.fail_after(n),
+        Stop::Dropped(n) => {
+            let dropped = dropped.clone();
+            store.after_each(move |record| {
+                if record == n {
+                    dropped.notify_one()
+                }
+            })
+        }
+        Stop::Never => store,
+    };
+    let before = kept.load(run).await.unwrap_or_default();
+    let (run, calls) = given(match before.is_empty() {
+        true => flow.run(Log::new()).id(run.clone()).store(Arc::new(store)),
+        false => flow.resume(Arc::new(store), run.clone()),
+    });
+    let end = tokio::select! {
+        biased;
+        () = dropped.notified() => None,
+        report = run.into_future() => Some(report.end),
+    };
+    let before = outputs(&before);
     let again: Vec<String> =
         calls.0.lock().unwrap().iter().filter(|path| before.contains_key(*path)).cloned().collect();
     assert_eq!(again, [""; 0], "recorded, and called again");
-    report.end
+    end
 }
 
 /// What a whole journal looks like, whoever wrote it: every output once, the same ones, every attempt once.
@@ -358,20 +400,127 @@ fn assert_same_journal(records: &[Record], whole: &[Record]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_breaks_at_any_record_ends_like_one_that_does_not() {
+async fn a_run_that_is_stopped_at_any_record_ends_like_one_that_is_not() {
     let (output, whole) = uninterrupted().await;
     assert!(whole.len() > 60, "it is rich: {} records", whole.len());
-    for n in 2..=whole.len() as u64 {
-        for after in [false, true] {
-            let (kept, run) = (MemoryStore::new(), id("broken"));
-            let store = FaultyStore::new(kept.clone());
-            let store = if after { store.fail_after(n) } else { store.fail_from(n) };
-            let (first, _) = given(rich().run(Log::new()).id(run.clone()).store(Arc::new(store)));
-            let _ = first.await;
-            let end = resumed(&kept, &run, FaultyStore::new(kept.clone())).await;
-            let End::Done(resumed) = end else { panic!("record {n}, {after}: {end:?}") };
-            assert_eq!(resumed, output, "record {n}, {after}");
+    for n in 1..=whole.len() as u64 {
+        for stop in [Stop::Before(n), Stop::After(n), Stop::Dropped(n)] {
+            let (kept, run) = (MemoryStore::new(), id("stopped"));
+            let first = process(&rich(), &kept, &run, stop).await;
+            assert!(!matches!(first, Some(End::Paused(_))), "{stop:?}");
+            let second = process(&rich(), &kept, &run, Stop::Never).await;
+            let Some(End::Done(resumed)) = second else { panic!("{stop:?}: {second:?}") };
+            assert_eq!(resumed, output, "{stop:?}");
             assert_same_journal(&kept.load(&run).await.unwrap(), &whole);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_failure_for_good_stands_though_its_process_was_stopped_at_it() {
+    let calls = Arc::new(Mutex::new(0));
+    let count = calls.clone();
+    let lone = step("lone", move |_: Context, n: u32| {
+        *count.lock().unwrap() += 1;
+        async move { if n == 0 { Ok(n) } else { Err(StepError::fatal("never")) } }
+    });
+    let flow = Flow::new("f").then(settled("try", lone));
+    let store = MemoryStore::new();
+    let stopped = FaultyStore::new(store.clone()).fail_after(2); // the failure
+    let _ = flow.run(1).id(id("r")).store(Arc::new(stopped)).await;
+    let (report, recorder) = record(flow.resume(Arc::new(store), id("r"))).await;
+    let failure = report.into_result().unwrap().unwrap_err();
+    assert_eq!(failure.to_string(), "`f/try/lone`: never");
+    assert_eq!((failure.kind.as_str(), *calls.lock().unwrap()), ("fatal", 1));
+    assert_eq!(recorder.replayed(), ["f/try/lone"]);
+}
+
+#[tokio::test]
+async fn a_failure_that_ended_its_run_is_tried_again_on_resume() {
+    let flow = Flow::new("f").then(node("a", fail_times(1, plus_one)));
+    let store = MemoryStore::new();
+    let stopped = FaultyStore::new(store.clone()).fail_after(2); // the failure, and no end of the run
+    let _ = flow.run(1).id(id("r")).store(Arc::new(stopped)).await;
+    let resume = || async { flow.resume(Arc::new(store.clone()), id("r")).await.into_result() };
+    let error = resume().await.unwrap_err();
+    assert_eq!((error.kind.name(), error.attempts), ("failed", 1));
+    assert_eq!(resume().await.unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_that_came_first_come_in_the_same_order_again() {
+    let wait = async |_: Context, seconds: u64| {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        Ok(seconds)
+    };
+    let item = Flow::new("item").then(step("wait", wait)).then(step("on", async |_: Context, n: u64| Ok(n)));
+    let flow = Flow::new("f").then(first_k("race", 2, item));
+    for n in 1..=9 {
+        let store = MemoryStore::new();
+        let stopped = FaultyStore::new(store.clone()).fail_from(n);
+        let _ = flow.run(vec![3, 2, 1]).id(id("r")).store(Arc::new(stopped)).await;
+        let run = match n {
+            1 => flow.run(vec![3, 2, 1]).id(id("r")).store(Arc::new(store)),
+            _ => flow.resume(Arc::new(store), id("r")),
+        };
+        assert_eq!(run.await.into_result().unwrap(), [1, 2], "record {n}");
+    }
+}
+
+#[tokio::test]
+async fn the_id_of_a_run_that_could_not_begin_is_free() {
+    let (flow, store) = (Flow::new("f").then(step("a", plus_one)), MemoryStore::new());
+    let full = FaultyStore::new(store.clone()).fail_from(1);
+    assert!(flow.run(1).id(id("r")).store(Arc::new(full)).await.error().is_some());
+    let again = flow.run(1).id(id("r")).store(Arc::new(store)).await;
+    assert_eq!(again.into_result().unwrap(), 2);
+}
+
+/// Ends its run twice before it is done.
+fn rich_and_unlucky() -> Flow<Log, Log> {
+    let breaks = all("end", (leaf("calm"), node("breaks", panic_times(2, called("breaks")))));
+    let fold = step("fold end", async |_: Context, logs: (Log, Log)| Ok(folded(&logs)));
+    rich().then(breaks).then(fold)
+}
+
+/// Runs it in as many processes as it takes, each stopped as `stops` says.
+async fn to_the_end(stops: &[Stop]) -> (Log, Vec<Record>, usize) {
+    let (kept, run) = (MemoryStore::new(), id("often"));
+    let mut stops = stops.iter().copied().chain(std::iter::repeat(Stop::Never));
+    for processes in 1..100 {
+        let stop = stops.next().expect("it has no end");
+        if let Some(End::Done(output)) = process(&rich_and_unlucky(), &kept, &run, stop).await {
+            return (output, kept.load(&run).await.unwrap(), processes);
+        }
+    }
+    panic!("a hundred processes are enough for two failures and {stops:?}");
+}
+
+fn any_stop() -> impl Strategy<Value = Stop> {
+    let record = 1..40_u64;
+    prop_oneof![
+        record.clone().prop_map(Stop::Before),
+        record.clone().prop_map(Stop::After),
+        record.prop_map(Stop::Dropped),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_run_that_is_stopped_again_and_again_ends_like_one_that_is_not(
+        stops in prop::collection::vec(any_stop(), 1..6),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (output, whole, processes) = to_the_end(&[]).await;
+            assert_eq!(processes, 3);
+            let (resumed, records, _) = to_the_end(&stops).await;
+            assert_eq!(resumed, output);
+            assert_same_journal(&records, &whole);
+        });
     }
 }

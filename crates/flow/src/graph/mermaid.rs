@@ -77,7 +77,7 @@ fn escape(text: &str) -> String {
             c if c.is_control() => out.push(' '),
             c if c.is_alphanumeric() || c == ' ' => out.push(c),
             '_' | '-' | '.' | ',' | '/' | '\'' | '(' | ')' | '!' | '?' if after_letter => {
-                out.push(c)
+                out.push(c);
             }
             '"' => out.push_str("#quot;"),
             c if c.is_ascii() => {

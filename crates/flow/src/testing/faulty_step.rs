@@ -13,7 +13,7 @@ use crate::step::Step;
 /// Fails the first `times` times, in a way that another attempt may heal, and is `step` after that.
 ///
 /// It counts for each run and path by itself, so every branch of an [`each`](crate::each) fails as often. Attempts of
-/// earlier processes count, and so do those below earlier attempts of a group.
+/// earlier processes count, and so does every earlier attempt of a group around it.
 ///
 /// ```
 /// use agentflow_flow::testing::fail_times;
@@ -81,11 +81,11 @@ impl<I: Data, S: Step<I>> Step<I> for Faulty<S> {
 }
 
 impl<S> Faulty<S> {
-    /// Which call this is, from 1. The attempt knows those of earlier processes, the count those of earlier groups.
+    /// Which call this is, from 1. Attempt and path know of earlier processes.
     fn call(&self, cx: &Context) -> u32 {
         let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
         let last = calls.entry(cx.key()).or_default();
-        *last = cx.attempt().max(*last + 1);
+        *last = (*last + 1).max(cx.attempt() + cx.path().earlier_attempts());
         *last
     }
 }

@@ -93,10 +93,9 @@ async fn everything_inside_spends_from_one_budget() {
         Flow::new("hop").then(spends("spend")).then(step("next", async |_cx: Context, x: u64| {
             Ok(if x > 2 { Next::Done(x) } else { Next::Again(x + 1) })
         }));
-    let group = all(
-        "g",
-        (spends("a"), call, repeat("loop", 5, hop), each("m", 2, spends("item")).after_list()),
-    );
+    let twice = step("twice", async |_cx: Context, x: u64| Ok(vec![x, x]));
+    let map = Flow::new("map").then(twice).then(each("m", 2, spends("item")));
+    let group = all("g", (spends("a"), call, repeat("loop", 5, hop), map));
     let report = Flow::new("f").then(group).run(1).budget("tokens", 100).await;
     // a: 1, call: 1, loop: 1 + 2 + 3, map: 1 + 1
     assert_eq!(report.spent["tokens"], 10);
@@ -104,18 +103,6 @@ async fn everything_inside_spends_from_one_budget() {
     assert_eq!(a.spent["tokens"], 1);
     let around = report.attempts("f/g").next().unwrap();
     assert!(around.spent.is_empty(), "what is spent inside is counted there");
-}
-
-/// A map, over a list of its input twice.
-trait AfterList {
-    fn after_list(self) -> Node<u64, Vec<u64>>;
-}
-
-impl AfterList for Node<Vec<u64>, Vec<u64>> {
-    fn after_list(self) -> Node<u64, Vec<u64>> {
-        let list = step("list", async |_cx: Context, x: u64| Ok(vec![x, x]));
-        agentflow_flow::node("map", Flow::new("map").then(list).then(self))
-    }
 }
 
 /// Row 21: failed attempts cost, too.

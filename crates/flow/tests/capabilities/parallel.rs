@@ -96,16 +96,11 @@ fn long(log: &Log, name: &str) -> Node<u32, u32> {
 async fn a_failure_cancels_the_siblings_and_waits_until_they_are_gone() {
     let log = Log::default();
     let group = all("g", (long(&log, "a"), fails("bad", 1), long(&log, "b")));
-    let after = with(&log, "after", async |log: Log, _cx: Context, group: Settled<_>| {
-        let (_, _, _): (u32, u32, u32) = match group {
-            Ok(outputs) => outputs,
-            Err(failure) => {
-                log.say(failure.path);
-                return Ok(());
-            }
-        };
-        Ok(())
-    });
+    let after =
+        with(&log, "after", async |log: Log, _cx: Context, group: Settled<(u32, u32, u32)>| {
+            log.say(group.unwrap_err().path);
+            Ok(())
+        });
     let started = Instant::now();
     let report = Flow::new("f").then(settled("s", group)).then(after).run(1).await;
     assert_eq!(started.elapsed(), secs(1));

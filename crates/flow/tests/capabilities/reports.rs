@@ -337,7 +337,7 @@ async fn a_settled_failure_keeps_what_the_error_said() {
         (failure.path.as_str(), failure.attempts, failure.kind.as_str()),
         ("f/try/a", 2, "failed")
     );
-    assert_eq!(failure.to_string(), "`f/try/a`: failure 2");
+    assert_eq!(failure.to_string(), "`f/try/a`, 2 attempts: failure 2");
 }
 
 /// Row 30: result and errors. A name for a run that cannot name a file is refused before there is a run.

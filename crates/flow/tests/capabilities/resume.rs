@@ -68,7 +68,7 @@ async fn records(store: &MemoryStore, run: &RunId) -> Vec<String> {
         Record::Resumed { .. } => "resumed".to_owned(),
         Record::Output { path, value, tried } => format!("{path} #{} gave {value}", tried.attempt),
         Record::Failed { path, failure, tried } => {
-                format!("{path} #{} failed: {}", tried.attempt, failure.message)
+            format!("{path} #{} failed: {}", tried.attempt, failure.message)
         }
         Record::Settled { path, failure } => format!("{path} settled: {failure}"),
         Record::Routed { path, label } => format!("{path} took {label}"),

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use agentflow_flow::{
-    Context, ErrorKind, Flow, Kind, Next, Node, Outcome, Retry, StepError, all, each, each_settled,
-    node, repeat, settled, step,
+    Context, ErrorKind, Flow, Kind, Next, Node, Outcome, Retry, Settled, StepError, all, each,
+    each_settled, node, repeat, settled, step,
 };
 use tokio::time::{Instant, sleep};
 
@@ -190,6 +190,37 @@ async fn a_deadline_ends_every_branch() {
     assert!(matches!(events.last().unwrap().kind, Kind::RunEnded(_)), "{:?}", events.last());
 }
 
+/// Row 19: on several threads, too, whatever a branch is doing at that moment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_time_that_is_up_leaves_nothing_behind_on_many_threads() {
+    type Outputs = (Vec<u32>, u32);
+    let gauge = Gauge::default();
+    let busy = with(
+        &gauge,
+        "busy",
+        async |gauge: Gauge, _cx: Context, _: u32| -> Result<u32, StepError> {
+            let _inside = gauge.enter();
+            loop {
+                tokio::task::yield_now().await;
+            }
+        },
+    );
+    let list = step("list", async |_cx: Context, n: u32| Ok(vec![0; n as usize]));
+    let busy = Flow::new("busy").then(list).then(each("m", 8, busy));
+    let group = all("g", (busy, pass("fine")));
+    let left = async |gauge: Gauge, _cx: Context, _: Settled<Outputs>| Ok(gauge.now());
+    let soon = Duration::from_millis(1);
+    let limited = Flow::new("f")
+        .then(settled("s", group.clone().timeout(soon)))
+        .then(with(&gauge, "left", left));
+    let open = Flow::new("f").then(group);
+    for _ in 0..50 {
+        assert_eq!(limited.run(20).await.into_result().unwrap(), 0);
+        let report = open.run(20).deadline(soon).await;
+        assert_eq!((report.error().unwrap().kind.name(), gauge.now()), ("deadline", 0));
+    }
+}
+
 /// Row 19: it holds while a step waits for a place.
 #[tokio::test(start_paused = true)]
 async fn a_deadline_ends_a_wait_for_a_place() {
@@ -215,9 +246,8 @@ async fn a_deadline_ends_a_loop_that_never_waits() {
 #[tokio::test(start_paused = true)]
 async fn a_deadline_is_never_settled() {
     let log = Log::default();
-    let after = with(&log, "after", async |log: Log, _cx: Context, x: Vec<_>| {
+    let after = with(&log, "after", async |log: Log, _cx: Context, x: Vec<Settled<u32>>| {
         log.say("after");
-        let x: Vec<Result<u32, agentflow_flow::Failure>> = x;
         Ok(x.len())
     });
     let flow = Flow::new("f").then(each_settled("m", 2, nap("slow", 9))).then(after);

@@ -69,18 +69,16 @@ async fn line_18_every_caller_gets_its_own_answer() {
 }
 
 /// A value of which the living are counted.
-#[derive(Serialize, Deserialize)]
-struct Load(u32, #[serde(skip)] Option<Alive>, #[serde(skip)] Count);
+#[derive(Clone, Serialize, Deserialize)]
+struct Load {
+    number: u32,
+    #[serde(skip)]
+    _alive: Option<Alive>,
+}
 
 impl Load {
     fn new(number: u32, alive: &Count) -> Self {
-        Self(number, Some(alive.alive()), alive.clone())
-    }
-}
-
-impl Clone for Load {
-    fn clone(&self) -> Self {
-        Self::new(self.0, &self.2)
+        Self { number, _alive: Some(alive.alive()) }
     }
 }
 
@@ -88,7 +86,7 @@ impl Clone for Load {
 fn busy(fails: u32) -> Flow<Vec<Load>, Vec<(Load, Load)>> {
     let works = step("works", move |_cx: Context, load: Load| async move {
         let lives_in_the_step = load.clone();
-        if load.0 == fails {
+        if load.number == fails {
             sleep(SECOND).await;
             return Err(StepError::fatal("no"));
         }
@@ -125,7 +123,7 @@ async fn line_21_a_run_leaves_nothing_behind() {
     assert!(report.error().is_some());
     nothing_is_left("deadline", report, &alive);
 
-    let gate = each("gates", 100, approve("gate", |load: &Load| load.0));
+    let gate = each("gates", 100, approve("gate", |load: &Load| load.number));
     let flow = Flow::new("f").then(gate);
     let store = Arc::new(MemoryStore::new());
     let report = flow.run(loads(100, &alive)).id(id("r")).store(store.clone()).await;

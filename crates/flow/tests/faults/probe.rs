@@ -32,6 +32,12 @@ impl Count {
 
 pub(crate) struct Alive(Count);
 
+impl Clone for Alive {
+    fn clone(&self) -> Self {
+        self.0.alive()
+    }
+}
+
 impl Drop for Alive {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, SeqCst);
