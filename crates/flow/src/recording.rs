@@ -218,7 +218,7 @@ impl Recording {
         value: Box<RawValue>,
         tried: Tried,
     ) -> impl Future<Output = Result<(), StepError>> {
-        self.append(Record::Output { path: path.to_string(), value, tried }, path)
+        self.append(Record::Output { path: path.to_string(), value, tried })
     }
 
     pub(crate) fn record_failure(
@@ -232,7 +232,7 @@ impl Recording {
             failure: Failure::of(error, path, tried.attempt),
             tried,
         };
-        self.append(record, path)
+        self.append(record)
     }
 
     /// Not waited for: it is told where an attempt ends, which may be because it is dropped.
@@ -253,7 +253,8 @@ impl Recording {
         path: &Path,
         failure: Failure,
     ) -> Result<(), StepError> {
-        self.append(Record::Settled { path: path.to_string(), failure }, path).await
+        let record = Record::Settled { path: path.to_string(), failure };
+        self.append(record).await.map_err(|error| error.at(path, 1))
     }
 
     pub(crate) fn route(&self, path: &Path) -> Option<&String> {
@@ -281,7 +282,7 @@ impl Recording {
         question: Box<RawValue>,
     ) -> Result<(), StepError> {
         let record = Record::Asked { path: path.to_string(), token: token.clone(), question };
-        self.append(record, path).await
+        self.append(record).await
     }
 
     /// The answer to the node at `path`, if it is an `A`.
@@ -296,7 +297,7 @@ impl Recording {
         answer: Box<RawValue>,
     ) -> Result<(), StepError> {
         let record = Record::Answered { path: path.to_string(), token: token.clone(), answer };
-        self.append(record, path).await
+        self.append(record).await
     }
 
     /// # Errors
@@ -333,9 +334,9 @@ impl Recording {
     }
 
     /// Not an async function: a future that held the record would make that of every step so much larger.
-    fn append(&self, record: Record, path: &Path) -> impl Future<Output = Result<(), StepError>> {
+    fn append(&self, record: Record) -> impl Future<Output = Result<(), StepError>> + use<> {
         let queued = self.queue(record);
-        async move { queued.await.map_err(|error| StepError::store(error).at(path, 1)) }
+        async move { queued.await.map_err(StepError::store) }
     }
 
     fn queue(&self, record: Record) -> BoxFuture<'static, Result<(), StoreError>> {

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use agentflow_flow::{
     Context, Decision, End, Ending, ErrorKind, Failure, Flow, Journal, JsonlStore, Kind, Next,
-    Pause, Record, Retry, RunId, StepError, Store, StoreError, Tried, approve, each, repeat, step,
+    Outcome, Pause, Record, Retry, RunId, StepError, Store, StoreError, Tried, approve, each,
+    repeat, step,
 };
 use futures::FutureExt;
 use futures::executor::block_on;
@@ -83,9 +84,8 @@ async fn every_kind_of_record_is_a_line_and_is_read_back() {
         path: path.clone(),
         attempts: 3,
         kind: "timeout".to_owned(),
-        message: "no result within 2s".to_owned(),
+        message: "line 1\nline 2".to_owned(),
     };
-    let failed = Failure { message: "line 1\nline 2".to_owned(), ..failure.clone() };
     let records = [
         Record::Started { run: run("a"), shape: flow.shape(), input: raw("44"), at_ms: 1 },
         Record::Resumed { at_ms: 2 },
@@ -94,7 +94,8 @@ async fn every_kind_of_record_is_a_line_and_is_read_back() {
             value: raw(r#"{"text":"a\nb \u0000 é"}"#),
             tried: tried(),
         },
-        Record::Failed { path: path.clone(), failure: failed, tried: tried() },
+        Record::Spent { path: path.clone(), outcome: Outcome::Cancelled, tried: tried() },
+        Record::Failed { path: path.clone(), failure: failure.clone(), tried: tried() },
         Record::Settled { path: path.clone(), failure },
         Record::Routed { path: path.clone(), label: "small".to_owned() },
         Record::Asked { path: path.clone(), token, question: raw(r#""really?""#) },
