@@ -15,7 +15,7 @@ pub(super) struct JournalFile {
     file: File,
     path: PathBuf,
     fsync: bool,
-    /// The directory does not durably know it yet.
+    /// Nobody knows that the directory durably has it: also whoever made it may have been killed before.
     unlisted: bool,
     queue: Vec<(Record, oneshot::Sender<Result<(), StoreError>>)>,
     /// Why nothing can be written any more: after a torn line there must be no other.
@@ -40,12 +40,11 @@ impl JournalFile {
             created => created,
         };
         let file = file.map_err(|error| failed("create", &path, &error))?;
-        let mut journal = Self::lock(file, place)?.ok_or_else(exists)?;
+        let journal = Self::lock(file, place)?.ok_or_else(exists)?;
         if lines::any(&journal.file).map_err(|error| failed("read", &path, &error))? {
             return Err(exists());
         }
         journal.cut(0)?;
-        journal.unlisted = true;
         Ok(journal)
     }
 
@@ -72,7 +71,7 @@ impl JournalFile {
             Err(TryLockError::Error(error)) => return Err(failed("lock", &path, &error)),
         }
         let queue = Vec::new();
-        Ok(Some(Self { file, path, fsync: place.fsync, unlisted: false, queue, broken: None }))
+        Ok(Some(Self { file, path, fsync: place.fsync, unlisted: true, queue, broken: None }))
     }
 
     /// Leaves the whole lines.
