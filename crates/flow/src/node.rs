@@ -197,13 +197,14 @@ impl<I: Data, O: Data> Node<I, O> {
         let allowed = retry.map_or(1, |retry| retry.attempts.max(1));
         let recording = parent.live().recording.as_ref();
         // What earlier processes tried counts, unless the run had come to its end with it.
-        let earlier = recording.map(|r| r.failures(&path)).unwrap_or_default();
-        if let Some(error) = earlier.standing(allowed, retry.map(|retry| &**retry)) {
-            parent.live().emit(&path, 1, || Kind::Replayed);
-            return Err(error);
-        }
-        let mut attempt = earlier.next_attempt(self.leaf);
-        let mut left = allowed.saturating_sub(earlier.counted).max(1);
+        let (mut attempt, mut left) = {
+            let earlier = recording.map(|r| r.failures(&path)).unwrap_or_default();
+            if let Some(error) = earlier.standing(allowed, retry.map(|retry| &**retry)) {
+                parent.live().emit(&path, 1, || Kind::Replayed);
+                return Err(error);
+            }
+            (earlier.next_attempt(self.leaf), allowed.saturating_sub(earlier.counted).max(1))
+        };
         let mut input = Some(input);
         loop {
             // A step that never waits would otherwise keep the deadline from being noticed.

@@ -243,7 +243,7 @@ fn flow() -> Flow<Vec<u32>, u32> {
     let branch = Flow::new("branch").then(pair).then(first);
     let turn = step("turn", async |cx: Context, x: u32| {
         misbehave(&cx).await?;
-        Ok(if x % 4 == 0 { Next::Done(x) } else { Next::Again(x + 1) })
+        Ok(if x.is_multiple_of(4) { Next::Done(x) } else { Next::Again(x + 1) })
     });
     let sum = step("sum", async |_cx: Context, items: Vec<u32>| Ok(items.iter().sum()));
     Flow::new("stress")
@@ -257,7 +257,7 @@ fn flow() -> Flow<Vec<u32>, u32> {
         .then(sum)
         .then(
             switch("last")
-                .when("asks", |x: &u32| x % 3 == 0, approve("gate", |x: &u32| *x))
+                .when("asks", |x: &u32| x.is_multiple_of(3), approve("gate", |x: &u32| *x))
                 .otherwise(odd("e")),
         )
 }

@@ -353,7 +353,7 @@ async fn process(
             let dropped = dropped.clone();
             store.after_each(move |record| {
                 if record == n {
-                    dropped.notify_one()
+                    dropped.notify_one();
                 }
             })
         }
@@ -453,7 +453,9 @@ async fn those_that_came_first_come_in_the_same_order_again() {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         Ok(seconds)
     };
-    let item = Flow::new("item").then(step("wait", wait)).then(step("on", async |_: Context, n: u64| Ok(n)));
+    let item = Flow::new("item")
+        .then(step("wait", wait))
+        .then(step("on", async |_: Context, n: u64| Ok(n)));
     let flow = Flow::new("f").then(first_k("race", 2, item));
     for n in 1..=9 {
         let store = MemoryStore::new();

@@ -97,7 +97,7 @@ async fn line_03_an_exhausted_budget_is_an_error() {
     assert!(matches!(error.kind, ErrorKind::Budget { unit: "tokens", limit: 100, spent: 120 }));
 
     // An answer all the same is possible, where the code says so, and can be told from others by its type.
-    let gives_up = repeat_or("turns", 4, endless(), |state| Err::<String, u32>(state));
+    let gives_up = repeat_or("turns", 4, endless(), Err::<String, u32>);
     let report = Flow::new("f").then(gives_up).run(0).await;
     assert_eq!(report.into_result().unwrap(), Err(4));
 }
