@@ -36,12 +36,14 @@ impl Grammar {
     /// Compiles a schema.
     ///
     /// Objects are written as Python's `json.dumps` does, `{"a": 1, "b": 2}`: the spacing that models know best, and no
-    /// blanks beyond it, in which small models would lose themselves.
+    /// blanks beyond it, in which small models would lose themselves. Numbers without bounds stay within ±10¹⁵ and have
+    /// no exponent, so that every reader of JSON can hold them.
     ///
     /// # Errors
     /// A schema that llguidance cannot express; the message is its own.
     pub fn constraint(&self, schema: &Value) -> Result<Constraint> {
         let mut schema = schema.clone();
+        bound_numbers(&mut schema);
         if let Some(object) = schema.as_object_mut() {
             object.insert(
                 "x-guidance".to_owned(),
@@ -54,6 +56,45 @@ impl Grammar {
             .create_parser(grammar)
             .map_err(|e| ModelError::Schema(format!("{e:#}")))?;
         Ok(Constraint { matcher: Matcher::new(Ok(parser)) })
+    }
+}
+
+/// Gives bounds to the numbers of a schema that have none: a grammar would let a lost model write digits and exponents
+/// without end, which is JSON, but no number that a program can hold.
+fn bound_numbers(schema: &mut Value) {
+    let Some(object) = schema.as_object_mut() else { return };
+    let kinds = object.get("type");
+    let is = |kind: &str| match kinds {
+        Some(Value::String(only)) => only == kind,
+        Some(Value::Array(several)) => several.iter().any(|one| one == kind),
+        _ => false,
+    };
+    let numeric = is("number") || is("integer");
+    let fixed = ["enum", "const", "multipleOf", "$ref"].iter().any(|key| object.contains_key(*key));
+    if numeric && !fixed {
+        const BOUND: i64 = 1_000_000_000_000_000;
+        for (bound, exclusive, value) in
+            [("minimum", "exclusiveMinimum", -BOUND), ("maximum", "exclusiveMaximum", BOUND)]
+        {
+            if !object.contains_key(bound) && !object.contains_key(exclusive) {
+                object.insert(bound.to_owned(), value.into());
+            }
+        }
+    }
+    for (key, inside) in object.iter_mut() {
+        match (key.as_str(), inside) {
+            (
+                "properties" | "patternProperties" | "$defs" | "definitions",
+                Value::Object(named),
+            ) => {
+                named.values_mut().for_each(bound_numbers);
+            }
+            ("anyOf" | "oneOf" | "allOf" | "prefixItems" | "items", Value::Array(listed)) => {
+                listed.iter_mut().for_each(bound_numbers);
+            }
+            ("items" | "additionalProperties", one) => bound_numbers(one),
+            _ => {}
+        }
     }
 }
 

@@ -1,12 +1,12 @@
-//! Log-probabilities of given sequences, by the forward pass that the trainer differentiates.
+//! Log-probabilities of given sequences, by the arithmetic of the engine: what it sampled scores the same.
 //!
-//! An arithmetic of its own beside the engine's: that both agree is tested, not assumed.
+//! That the trainer's own forward pass gives them again, up to rounding, is tested beside it.
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
 use crate::error::{ModelError, Result};
 use crate::grammar::TokenMask;
-use crate::ops::{self, SoftmaxSums};
+use crate::ops::SoftmaxSums;
 use crate::qwen3::Qwen3;
 use crate::sampler::distribution;
 
@@ -19,8 +19,9 @@ pub struct Scored {
     pub plain_logprob: f32,
 }
 
-/// Rows of logits that exist at once.
-const CHUNK: usize = 64;
+/// Tokens in one pass, and rows of logits that exist at once.
+const CHUNK: usize = 256;
+const ROWS: usize = 64;
 
 /// The log-probabilities of the tokens of `ids` where `completion_mask` is true, in order.
 ///
@@ -40,24 +41,29 @@ pub fn logprobs(
     let scored: Vec<usize> = (0..completion_mask.len()).filter(|i| completion_mask[*i]).collect();
     check(model, ids, completion_mask, &scored, masks)?;
     let Some(&last) = scored.last() else { return Ok(Vec::new()) };
-    let input = Tensor::new(&ids[..last], model.device())?.unsqueeze(0)?;
-    let hidden = model.forward(&input, None)?.detach().squeeze(0)?; // [T, hidden]
-
+    let mut sequence = model.new_sequence();
     let mut scores = Vec::with_capacity(scored.len());
     let mut row = vec![0.0; model.config().vocab_size];
-    for chunk in scored.chunks(CHUNK) {
-        let before: Vec<u32> = chunk.iter().map(|at| *at as u32 - 1).collect();
-        let before = Tensor::new(before, model.device())?;
-        let logits = model.logits(&hidden.index_select(&before, 0)?)?.detach();
-        let logits = logits.to_dtype(DType::F32)?.to_device(&candle_core::Device::Cpu)?;
-        let logits = ops::values(&logits)?;
-        for (&at, logits) in chunk.iter().zip(logits.chunks_exact(row.len())) {
-            let token = ids[at] as usize;
-            let mask = masks.and_then(|masks| masks[scores.len()].as_ref());
-            let sums = distribution(logits, mask, temperature as f32, &mut row);
-            let logprob = sums.logprob(row[token]);
-            let plain_logprob = SoftmaxSums::new(logits).logprob(logits[token]);
-            scores.push(Scored { logprob, plain_logprob });
+    let mut rest = scored.as_slice();
+    for (index, chunk) in ids[..last].chunks(CHUNK).enumerate() {
+        let first = index * CHUNK;
+        let hidden = model.forward_ragged(&mut [(&mut sequence, chunk)])?; // [chunk, hidden]
+        // A token is predicted by the hidden state before it.
+        let (here, after) = rest.split_at(rest.partition_point(|at| *at <= first + chunk.len()));
+        rest = after;
+        for positions in here.chunks(ROWS) {
+            let before: Vec<u32> = positions.iter().map(|at| (*at - 1 - first) as u32).collect();
+            let before = Tensor::new(before, model.device())?;
+            let logits = model.logits_ragged(&hidden.index_select(&before, 0)?)?;
+            let logits = logits.flatten_all()?.to_vec1::<f32>()?;
+            for (&at, logits) in positions.iter().zip(logits.chunks_exact(row.len())) {
+                let token = ids[at] as usize;
+                let mask = masks.and_then(|masks| masks[scores.len()].as_ref());
+                let sums = distribution(logits, mask, temperature as f32, &mut row);
+                let logprob = sums.logprob(row[token]);
+                let plain_logprob = SoftmaxSums::new(logits).logprob(logits[token]);
+                scores.push(Scored { logprob, plain_logprob });
+            }
         }
     }
     Ok(scores)

@@ -64,8 +64,11 @@ impl Writer {
         if self.is_thinking() || self.stopped {
             return None;
         }
-        self.add(&rest);
-        let piece = self.text[self.given..].to_owned();
+        let mut piece = match self.add(&rest) {
+            Some(Event::Text(piece)) => piece,
+            _ => String::new(),
+        };
+        piece.push_str(&self.text[self.given..]);
         self.given = self.text.len();
         (!piece.is_empty()).then_some(Event::Text(piece))
     }
