@@ -80,7 +80,11 @@ impl Lanes for Plain {
 
     #[inline(always)]
     fn times_plus(self, factor: Self, term: Self) -> Self {
-        Self(std::array::from_fn(|i| self.0[i] * factor.0[i] + term.0[i]))
+        let mut sums = term.0;
+        for ((sum, a), b) in sums.iter_mut().zip(self.0).zip(factor.0) {
+            *sum += a * b;
+        }
+        Self(sums)
     }
 
     #[inline(always)]

@@ -186,6 +186,7 @@ dispatch! {
 /// # Safety
 /// As [`weighted_sums`], for the rows and columns from `at` on.
 #[inline(always)]
+#[allow(clippy::needless_range_loop)] // indices of one tile in three arrays
 unsafe fn sum_tile<L: Lanes, const R: usize, const C: usize>(
     weights: &[f32],
     keys: usize,
@@ -197,11 +198,14 @@ unsafe fn sum_tile<L: Lanes, const R: usize, const C: usize>(
     // SAFETY: as the caller promises.
     unsafe {
         let mut sums = [[L::zero(); C]; R];
+        let mut values = [L::zero(); C];
         let mut key = 0;
         for block in blocks {
             for j in 0..BLOCK_TOKENS {
                 let from = block.as_ptr().add(j * width + column);
-                let values: [L; C] = std::array::from_fn(|c| L::load(from.add(c * LANES)));
+                for c in 0..C {
+                    values[c] = L::load(from.add(c * LANES));
+                }
                 for r in 0..R {
                     let weight = L::splat(*weights.get_unchecked((row + r) * keys + key));
                     for c in 0..C {

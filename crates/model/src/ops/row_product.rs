@@ -257,6 +257,7 @@ unsafe fn outputs_tile<L: Lanes, const R: usize>(dot: &Dot<'_>, at: (usize, usiz
 /// # Safety
 /// `dot` must have these rows, `out` these values.
 #[inline(always)]
+#[allow(clippy::needless_range_loop)] // indices of one tile in three arrays
 unsafe fn tile<L: Lanes, const R: usize, const O: usize>(
     dot: &Dot<'_>,
     (row, output): (usize, usize),
@@ -264,15 +265,23 @@ unsafe fn tile<L: Lanes, const R: usize, const O: usize>(
 ) {
     // SAFETY: offsets stay inside rows and outputs that the caller vouches for.
     unsafe {
-        let x: [*const f32; R] =
-            std::array::from_fn(|r| dot.x.as_ptr().add((row + r) * dot.x_stride));
-        let weight: [*const f32; O] =
-            std::array::from_fn(|o| dot.weight.as_ptr().add((output + o) * dot.weight_stride));
+        // Plain loops: a closure would not be compiled for the instruction set of its caller.
+        let mut x = [std::ptr::null::<f32>(); R];
+        for r in 0..R {
+            x[r] = dot.x.as_ptr().add((row + r) * dot.x_stride);
+        }
+        let mut weight = [std::ptr::null::<f32>(); O];
+        for o in 0..O {
+            weight[o] = dot.weight.as_ptr().add((output + o) * dot.weight_stride);
+        }
         let mut sums = [[L::zero(); O]; R];
+        let mut weights = [L::zero(); O];
         let whole = dot.inputs / LANES * LANES;
         let mut at = 0;
         while at < whole {
-            let weights: [L; O] = std::array::from_fn(|o| L::load(weight[o].add(at)));
+            for o in 0..O {
+                weights[o] = L::load(weight[o].add(at));
+            }
             for r in 0..R {
                 let x = L::load(x[r].add(at));
                 for o in 0..O {
@@ -283,7 +292,9 @@ unsafe fn tile<L: Lanes, const R: usize, const O: usize>(
         }
         if at < dot.inputs {
             let rest = dot.inputs - at;
-            let weights: [L; O] = std::array::from_fn(|o| L::load_some(weight[o].add(at), rest));
+            for o in 0..O {
+                weights[o] = L::load_some(weight[o].add(at), rest);
+            }
             for r in 0..R {
                 let x = L::load_some(x[r].add(at), rest);
                 for o in 0..O {
