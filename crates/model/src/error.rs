@@ -47,6 +47,16 @@ pub enum ModelError {
         "every token has probability zero or is not a number after {tokens} tokens; the weights are damaged, or the grammar allows nothing"
     )]
     NothingToSample { tokens: usize },
+    #[error("the token sequence cannot be used: {0}")]
+    Sequence(String),
+    #[error(
+        "the request needs keys and values of {needed} tokens, more than the engine's {limit}; lower `max_tokens` or raise the limit"
+    )]
+    TooLarge { needed: usize, limit: usize },
+    #[error("a pass through the model failed for every reply in it: {0}")]
+    Pass(String),
+    #[error("the engine has stopped ({0}); load the model again")]
+    EngineStopped(String),
     #[error("tensor computation failed: {0}")]
     Candle(#[from] candle_core::Error),
 }

@@ -1,17 +1,21 @@
 //! Qwen3 in candle: weights, tokenizer, chat template, grammar, sampling; as a `ChatModel` in this process.
 //!
-//! Start reading at [`Local`] (a reply, token by token) and [`Qwen3`] (one forward pass).
+//! Start reading at [`Local`] (messages in, a reply out), [`Engine`] (many replies at once, token by token) and [`Qwen3`]
+//! (one forward pass).
 
 pub mod bundled;
 pub mod ops;
 
 mod chat_template;
 mod config;
+mod engine;
 mod error;
 mod grammar;
 mod kv_cache;
 mod local;
+mod logprobs;
 mod model_dir;
+mod paged_kv;
 mod qwen3;
 mod sampler;
 mod tokenizer;
@@ -19,12 +23,14 @@ mod weights;
 
 pub use chat_template::ChatTemplate;
 pub use config::Config;
+pub use engine::{Completion, Engine, Event, Limits, Reply, Request, Sample, Statistics, Token};
 pub use error::{ModelError, Result};
-pub use grammar::{Constraint, Grammar};
+pub use grammar::{Constraint, Grammar, TokenMask};
 pub use kv_cache::KvCache;
 pub use local::Local;
+pub use logprobs::{Scored, logprobs};
 pub use model_dir::{LoadedModel, ModelFiles, PROFILE_FILE};
 pub use qwen3::Qwen3;
-pub use sampler::{Sampled, Sampler};
+pub use sampler::{Draw, Sampled, Sampler};
 pub use tokenizer::Tokenizer;
 pub use weights::Weights;

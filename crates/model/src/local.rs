@@ -1,4 +1,4 @@
-//! The model in this process as a [`ChatModel`]: template, forward passes, grammar, sampling, stop.
+//! The model in this process as a [`ChatModel`]: messages to tokens, and the engine's replies to messages.
 
 use std::sync::{Arc, OnceLock};
 
@@ -6,19 +6,16 @@ use agentflow_llm::{
     ChatError, ChatEvent, ChatModel, ChatReply, ChatRequest, Finish, ModelInfo, Usage,
 };
 use async_trait::async_trait;
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use futures::StreamExt;
-use futures::stream::BoxStream;
-use tokio::sync::mpsc;
+use futures::stream::{self, BoxStream};
 
+use crate::engine::{Completion, Engine, Event, Limits, Reply, Request, Sample};
 use crate::error::{ModelError, Result};
-use crate::grammar::{Constraint, Grammar};
-use crate::kv_cache::KvCache;
+use crate::grammar::Grammar;
 use crate::model_dir::{LoadedModel, ModelFiles};
-use crate::sampler::Sampler;
-use crate::tokenizer::Utf8Stream;
 
-/// A Qwen3 model in this process. Cheap to clone; calls may run side by side.
+/// A model in this process. Cheap to clone; calls that run side by side share the engine's passes.
 #[derive(Clone)]
 pub struct Local {
     inner: Arc<Inner>,
@@ -26,6 +23,7 @@ pub struct Local {
 
 struct Inner {
     loaded: LoadedModel,
+    engine: Engine,
     info: ModelInfo,
     context: usize,
     /// Made when the first schema comes: it takes half a second for a large vocabulary.
@@ -55,7 +53,60 @@ impl Local {
             num_ctx: Some(context as u32),
             prompt_profile: Some(loaded.prompt_profile.clone()),
         };
-        Ok(Self { inner: Arc::new(Inner { loaded, info, context, grammar: OnceLock::new() }) })
+        let limits = Limits::default();
+        // A single reply may fill the whole context, whatever its length.
+        let limits = Limits { kv_tokens: limits.kv_tokens.max(2 * context), ..limits };
+        let engine = Engine::new(&loaded, context, limits);
+        let grammar = OnceLock::new();
+        Ok(Self { inner: Arc::new(Inner { loaded, engine, info, context, grammar }) })
+    }
+
+    /// The engine that makes the replies.
+    pub fn engine(&self) -> &Engine {
+        &self.inner.engine
+    }
+
+    /// What was loaded: weights, tokenizer, template.
+    pub fn loaded(&self) -> &LoadedModel {
+        &self.inner.loaded
+    }
+
+    /// Compiles schemas for this model's tokenizer.
+    ///
+    /// # Errors
+    /// If llguidance cannot use the vocabulary.
+    pub fn grammar(&self) -> Result<&Grammar> {
+        let Inner { loaded, grammar, .. } = &*self.inner;
+        if let Some(grammar) = grammar.get() {
+            return Ok(grammar);
+        }
+        let vocab_size = loaded.model.config().vocab_size;
+        let made = Grammar::new(loaded.tokenizer.clone(), vocab_size, loaded.stop_ids[0])?;
+        Ok(grammar.get_or_init(|| made))
+    }
+
+    /// The engine's request for one sample of a chat request.
+    ///
+    /// # Errors
+    /// A template that refuses the messages, a prompt that is too long, or a schema that the grammar refuses.
+    pub fn request(&self, request: &ChatRequest) -> Result<Request> {
+        let Inner { loaded, context, .. } = &*self.inner;
+        let prompt = loaded.template.render(&request.messages, request.think)?;
+        let prompt = loaded.tokenizer.encode(&prompt)?;
+        if prompt.len() >= *context {
+            return Err(ModelError::ContextTooLong { prompt: prompt.len(), context: *context });
+        }
+        let constraint = match &request.schema {
+            Some(schema) => Some(self.grammar()?.constraint(schema)?),
+            None => None,
+        };
+        let sample = Sample {
+            constraint,
+            think: request.think,
+            stop: request.stop.clone(),
+            ..Sample::new(request.sampling.clone(), request.max_tokens)
+        };
+        Ok(Request::group(prompt, sample, 1))
     }
 
     /// Generates one reply, giving its pieces to `on_event` until it returns false; then the rest is not generated.
@@ -67,183 +118,100 @@ impl Local {
         request: &ChatRequest,
         on_event: &mut dyn FnMut(ChatEvent) -> bool,
     ) -> Result<ChatReply> {
-        let mut reply = Reply::new(&self.inner, request)?;
-        while reply.finish.is_none() {
-            let Some(event) = reply.next_token()? else { continue };
-            if !on_event(event) {
-                break;
+        let (mut reply, prompt_tokens) = self.start(request)?;
+        let mut partial = Partial { prompt_tokens, ..Partial::default() };
+        while let Some(event) = reply.next_blocking() {
+            match event {
+                Event::Done(completion) => return Ok(chat_reply(*completion)),
+                Event::Failed(error) => return Err(error),
+                other => {
+                    if let Some(event) = partial.take(other)
+                        && !on_event(event)
+                    {
+                        return Ok(partial.into_reply());
+                    }
+                }
             }
         }
-        reply.into_chat_reply(on_event)
+        Err(unfinished())
+    }
+
+    /// The reply to come, and the tokens of its prompt.
+    fn start(&self, request: &ChatRequest) -> Result<(Reply, usize)> {
+        let request = self.request(request)?;
+        let prompt_tokens = request.prompt.len();
+        let mut replies = self.inner.engine.submit(request)?;
+        Ok((replies.pop().ok_or_else(unfinished)?, prompt_tokens))
     }
 }
 
-impl Inner {
-    fn grammar(&self) -> Result<&Grammar> {
-        if let Some(grammar) = self.grammar.get() {
-            return Ok(grammar);
-        }
-        let vocab_size = self.loaded.model.config().vocab_size;
-        let end = self.loaded.stop_ids[0];
-        let grammar = Grammar::new(self.loaded.tokenizer.clone(), vocab_size, end)?;
-        Ok(self.grammar.get_or_init(|| grammar))
-    }
+fn unfinished() -> ModelError {
+    ModelError::EngineStopped("a reply was left unfinished".to_owned())
 }
 
-/// One reply in the making.
-struct Reply<'a> {
-    inner: &'a Inner,
-    request: &'a ChatRequest,
-    sampler: Sampler,
-    constraint: Option<Constraint>,
-    cache: KvCache,
-    logits: Tensor, // [1, V] f32, of the token to come
+/// What has come of a reply.
+#[derive(Default)]
+struct Partial {
     prompt_tokens: usize,
-    phase: Phase,
     ids: Vec<u32>,
     logprobs: Vec<f32>,
-    stream: Utf8Stream,
     thinking: String,
     text: String,
-    finish: Option<Finish>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Free text up to this token, `</think>`.
-    Thinking {
-        end: u32,
-    },
-    Text,
-}
-
-impl<'a> Reply<'a> {
-    fn new(inner: &'a Inner, request: &'a ChatRequest) -> Result<Self> {
-        let LoadedModel { model, tokenizer, template, .. } = &inner.loaded;
-        let prompt = tokenizer.encode(&template.render(&request.messages, request.think)?)?;
-        if prompt.len() >= inner.context {
-            return Err(ModelError::ContextTooLong {
-                prompt: prompt.len(),
-                context: inner.context,
-            });
-        }
-        let constraint = match &request.schema {
-            Some(schema) => Some(inner.grammar()?.constraint(schema)?),
-            None => None,
-        };
-        let phase = match tokenizer.id("</think>") {
-            Some(end) if request.think => Phase::Thinking { end },
-            _ => Phase::Text,
-        };
-        let mut cache = model.new_cache();
-        let ids = Tensor::new(prompt.as_slice(), model.device())?.unsqueeze(0)?;
-        let logits = model.last_logits(&model.forward(&ids, Some(&mut cache))?)?;
-        Ok(Self {
-            inner,
-            request,
-            sampler: Sampler::new(&request.sampling),
-            constraint,
-            cache,
-            logits,
-            prompt_tokens: prompt.len(),
-            phase,
-            ids: Vec::new(),
-            logprobs: Vec::new(),
-            stream: Utf8Stream::default(),
-            thinking: String::new(),
-            text: String::new(),
-            finish: (request.max_tokens == 0).then_some(Finish::Length),
-        })
-    }
-
-    /// Samples one token; gives the text that became complete by it.
-    fn next_token(&mut self) -> Result<Option<ChatEvent>> {
-        let logits = self.logits.squeeze(0)?.to_vec1::<f32>()?;
-        let constraint = self.constraint.as_mut().filter(|_| self.phase == Phase::Text);
-        let sampled = match constraint {
-            None => self.sampler.sample(&logits, None)?,
-            Some(constraint) => {
-                let mask = constraint.mask()?;
-                let sampled = self.sampler.sample(&logits, Some(&mask))?;
-                if !self.inner.loaded.stop_ids.contains(&sampled.token) {
-                    constraint.accept(sampled.token)?;
-                }
-                sampled
+impl Partial {
+    fn take(&mut self, event: Event) -> Option<ChatEvent> {
+        match event {
+            Event::Token(token) => {
+                self.ids.push(token.id);
+                self.logprobs.push(token.logprob);
+                None
             }
-        };
-        self.ids.push(sampled.token);
-        self.logprobs.push(sampled.logprob);
-        if self.inner.loaded.stop_ids.contains(&sampled.token) {
-            self.finish = Some(Finish::Stop);
-            return Ok(None);
-        }
-        let event = self.take(sampled.token)?;
-        if self.finish.is_none() {
-            let full = self.prompt_tokens + self.ids.len() >= self.inner.context;
-            if full || self.ids.len() >= self.request.max_tokens as usize {
-                self.finish = Some(Finish::Length);
-            } else {
-                self.advance(&[sampled.token])?;
-            }
-        }
-        Ok(event)
-    }
-
-    /// Adds a token to thinking or text.
-    fn take(&mut self, token: u32) -> Result<Option<ChatEvent>> {
-        let tokenizer = &self.inner.loaded.tokenizer;
-        match self.phase {
-            Phase::Thinking { end } if token == end => {
-                self.thinking.push_str(&self.stream.finish());
-                self.phase = Phase::Text;
-                Ok(None)
-            }
-            Phase::Thinking { .. } => {
-                let piece = self.stream.push(tokenizer.bytes(token));
+            Event::Thinking(piece) => {
                 self.thinking.push_str(&piece);
-                Ok((!piece.is_empty()).then_some(ChatEvent::Thinking(piece)))
+                Some(ChatEvent::Thinking(piece))
             }
-            Phase::Text => {
-                let piece = self.stream.push(tokenizer.bytes(token));
+            Event::Text(piece) => {
                 self.text.push_str(&piece);
-                let stop = self.request.stop.iter().filter(|stop| !stop.is_empty());
-                if let Some(at) = stop.filter_map(|stop| self.text.find(stop.as_str())).min() {
-                    self.text.truncate(at);
-                    self.finish = Some(Finish::Stop);
-                    return Ok(None);
-                }
-                Ok((!piece.is_empty()).then_some(ChatEvent::Text(piece)))
+                Some(ChatEvent::Text(piece))
             }
+            Event::Done(_) | Event::Failed(_) => None,
         }
     }
 
-    fn advance(&mut self, ids: &[u32]) -> Result<()> {
-        let model = &self.inner.loaded.model;
-        let ids = Tensor::new(ids, model.device())?.unsqueeze(0)?;
-        self.logits = model.last_logits(&model.forward(&ids, Some(&mut self.cache))?)?;
-        Ok(())
+    fn into_reply(self) -> ChatReply {
+        let Self { prompt_tokens, ids, logprobs, thinking, text } = self;
+        let usage =
+            Usage { prompt_tokens: prompt_tokens as u64, completion_tokens: ids.len() as u64 };
+        reply_of(thinking, text, Finish::Length, usage, ids, logprobs)
     }
+}
 
-    fn into_chat_reply(mut self, on_event: &mut dyn FnMut(ChatEvent) -> bool) -> Result<ChatReply> {
-        let rest = self.stream.finish();
-        if !rest.is_empty() && self.phase == Phase::Text {
-            on_event(ChatEvent::Text(rest.clone()));
-            self.text.push_str(&rest);
-        }
-        let thinking = self.thinking.trim().trim_start_matches("<think>").trim().to_owned();
-        let text = if thinking.is_empty() { self.text } else { self.text.trim_start().to_owned() };
-        Ok(ChatReply {
-            text,
-            thinking: (!thinking.is_empty()).then_some(thinking),
-            finish: self.finish.unwrap_or(Finish::Length),
-            usage: Usage {
-                prompt_tokens: self.prompt_tokens as u64,
-                completion_tokens: self.ids.len() as u64,
-            },
-            token_ids: Some(self.ids),
-            logprobs: Some(self.logprobs),
-            warnings: Vec::new(),
-        })
+fn chat_reply(completion: Completion) -> ChatReply {
+    let (ids, logprobs) = (completion.ids(), completion.logprobs());
+    let Completion { thinking, text, finish, prompt_tokens, .. } = completion;
+    let usage = Usage { prompt_tokens: prompt_tokens as u64, completion_tokens: ids.len() as u64 };
+    reply_of(thinking, text, finish, usage, ids, logprobs)
+}
+
+fn reply_of(
+    thinking: String,
+    text: String,
+    finish: Finish,
+    usage: Usage,
+    ids: Vec<u32>,
+    logprobs: Vec<f32>,
+) -> ChatReply {
+    let thinking = thinking.trim().trim_start_matches("<think>").trim().to_owned();
+    let text = if thinking.is_empty() { text } else { text.trim_start().to_owned() };
+    ChatReply {
+        text,
+        thinking: (!thinking.is_empty()).then_some(thinking),
+        finish,
+        usage,
+        token_ids: Some(ids),
+        logprobs: Some(logprobs),
+        warnings: Vec::new(),
     }
 }
 
@@ -260,25 +228,55 @@ impl ChatModel for Local {
                 return Ok(reply);
             }
         }
-        Err(engine_error("the generation thread ended without a reply"))
+        Err(engine_error(unfinished()))
     }
 
     fn stream(
         &self,
         request: ChatRequest,
     ) -> BoxStream<'_, std::result::Result<ChatEvent, ChatError>> {
-        let (sender, receiver) = mpsc::unbounded_channel();
         let model = self.clone();
-        // Forward passes would block the runtime's threads. A dropped stream closes the channel, which ends the loop.
-        tokio::task::spawn_blocking(move || {
-            let result = model.generate(&request, &mut |event| sender.send(Ok(event)).is_ok());
-            let _ = sender.send(finished(&request, result).map(ChatEvent::Done));
-        });
-        futures::stream::unfold(receiver, |mut receiver| async {
-            receiver.recv().await.map(|event| (event, receiver))
-        })
-        .boxed()
+        let starting = async move {
+            // Templates, tokens and grammars would hold up the runtime's threads.
+            let task = tokio::task::spawn_blocking(move || (model.start(&request), request));
+            let (reply, request) = match task.await {
+                Ok(started) => started,
+                Err(error) => return stream::iter([Err(engine_error(error))]).boxed(),
+            };
+            match reply {
+                Ok((reply, _)) => events(reply, request).boxed(),
+                Err(error) => {
+                    stream::iter([finished(&request, Err(error)).map(ChatEvent::Done)]).boxed()
+                }
+            }
+        };
+        stream::once(starting).flatten().boxed()
     }
+}
+
+/// The events of a reply, in the words of [`ChatModel::stream`]. Dropped, they free the reply's row.
+fn events(
+    reply: Reply,
+    request: ChatRequest,
+) -> impl stream::Stream<Item = std::result::Result<ChatEvent, ChatError>> {
+    stream::unfold(Some((reply, request)), |state| async move {
+        let (mut reply, request) = state?;
+        loop {
+            let end = match reply.next().await {
+                Some(Event::Token(_)) => continue,
+                Some(Event::Thinking(piece)) => {
+                    return Some((Ok(ChatEvent::Thinking(piece)), Some((reply, request))));
+                }
+                Some(Event::Text(piece)) => {
+                    return Some((Ok(ChatEvent::Text(piece)), Some((reply, request))));
+                }
+                Some(Event::Done(completion)) => Ok(chat_reply(*completion)),
+                Some(Event::Failed(error)) => Err(error),
+                None => Err(unfinished()),
+            };
+            return Some((finished(&request, end).map(ChatEvent::Done), None));
+        }
+    })
 }
 
 /// Checks a finished reply against its schema, and types the error.

@@ -6,6 +6,8 @@
 //!
 //! Left out on purpose: sliding windows, attention biases, RoPE scaling; [`Config`] refuses models that need them.
 
+mod ragged;
+
 use candle_core::{D, DType, Device, Tensor};
 
 use crate::config::Config;

@@ -2,16 +2,40 @@
 
 use agentflow_llm::Sampling;
 use llguidance::toktrie::SimpleVob;
-use rand::{Rng, SeedableRng};
+use rand::{Rng, SeedableRng, TryRngCore};
 use rand_chacha::ChaCha8Rng;
+use sha2::{Digest, Sha256};
 
 use crate::error::{ModelError, Result};
+use crate::ops::{SoftmaxSums, masked, scaled};
 
-/// Draws the tokens of one reply; the same seed and logits give the same tokens.
+/// What a reply's random numbers hang on beside the seed: which prompt, and which of its samples.
+///
+/// Nothing else: not the other replies, nor when or where this one is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Draw {
+    pub prompt: u64,
+    pub sample: u64,
+}
+
+impl Draw {
+    /// That of a prompt's tokens.
+    pub fn of_prompt(prompt: &[u32], sample: u64) -> Self {
+        let mut hash = Sha256::new();
+        for id in prompt {
+            hash.update(id.to_le_bytes());
+        }
+        let digest: [u8; 32] = hash.finalize().into();
+        let [a, b, c, d, e, f, g, h, ..] = digest;
+        Self { prompt: u64::from_le_bytes([a, b, c, d, e, f, g, h]), sample }
+    }
+}
+
+/// Draws the tokens of one reply. The same seed, [`Draw`], position and logits give the same token.
+#[derive(Debug, Clone)]
 pub struct Sampler {
     sampling: Sampling,
-    rng: ChaCha8Rng,
-    drawn: usize,
+    key: [u8; 32],
 }
 
 /// A sampled token.
@@ -21,81 +45,98 @@ pub struct Sampled {
     /// In nats, under the distribution after temperature and grammar, renormalised, before top-k, top-p and min-p:
     /// what the trainer computes again. With temperature 0 it is that of temperature 1.
     pub logprob: f32,
+    /// In nats, under the softmax of the logits as they are: temperature 1, no grammar.
+    pub plain_logprob: f32,
 }
 
 impl Sampler {
     /// A sampler; without a seed in `sampling` a random one is taken.
-    pub fn new(sampling: &Sampling) -> Self {
-        let rng = match sampling.seed {
-            Some(seed) => ChaCha8Rng::seed_from_u64(seed),
-            None => ChaCha8Rng::from_os_rng(),
-        };
-        Self { sampling: sampling.clone(), rng, drawn: 0 }
+    pub fn new(sampling: &Sampling, draw: Draw) -> Self {
+        let seed = sampling.seed.unwrap_or_else(|| {
+            // Without randomness from the system the clock has to do: nobody asked for a seed.
+            rand::rngs::OsRng.try_next_u64().unwrap_or_else(|_| {
+                let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+                now.map_or(0, |now| now.as_nanos() as u64)
+            })
+        });
+        let mut hash = Sha256::new();
+        hash.update(b"agentflow.draw/1");
+        for part in [seed, draw.prompt, draw.sample] {
+            hash.update(part.to_le_bytes());
+        }
+        Self { sampling: sampling.clone(), key: hash.finalize().into() }
     }
 
-    /// Draws from `logits`, of which `mask` allows some. The order is: mask, temperature, top-k, top-p, min-p, draw.
+    /// Draws the token at `position` of the reply from `logits`, of which `mask` allows some. The order is: mask,
+    /// temperature, top-k, top-p, min-p, draw.
     ///
     /// # Errors
     /// If nothing is left to draw, or a logit is not a number.
-    pub fn sample(&mut self, logits: &[f32], mask: Option<&SimpleVob>) -> Result<Sampled> {
-        let nothing = ModelError::NothingToSample { tokens: self.drawn };
-        let allowed = |token: usize| mask.is_none_or(|mask| mask.is_allowed(token as u32));
+    pub fn sample(
+        &self,
+        logits: &[f32],
+        mask: Option<&SimpleVob>,
+        position: usize,
+    ) -> Result<Sampled> {
+        let nothing = ModelError::NothingToSample { tokens: position };
         let temperature = self.sampling.temperature as f32;
-        let scale = if temperature > 0.0 { 1.0 / temperature } else { 1.0 };
-        let mut candidates: Vec<(u32, f32)> = logits
-            .iter()
-            .enumerate()
-            .filter(|(token, _)| allowed(*token))
-            .map(|(token, logit)| (token as u32, logit * scale))
-            .collect();
-        let best = candidates
-            .iter()
-            .copied()
-            .reduce(|best, other| if other.1 > best.1 { other } else { best });
-        let Some((best_token, highest)) = best.filter(|(_, logit)| logit.is_finite()) else {
+        let mut row = vec![0.0; logits.len()];
+        let sums = distribution(logits, mask, temperature, &mut row);
+        if !(sums.highest.is_finite() && sums.total.is_finite()) {
             return Err(nothing);
+        }
+        let token = if temperature <= 0.0 {
+            row.iter().position(|logit| *logit == sums.highest).ok_or(nothing)?
+        } else {
+            let mut random = ChaCha8Rng::from_seed(self.key);
+            random.set_stream(position as u64);
+            let fraction = random.random::<f64>();
+            match self.candidates(&row, &sums) {
+                None => sums.draw(&row, fraction),
+                Some(candidates) => draw_of(&candidates, sums.highest, fraction),
+            }
         };
-        if candidates.iter().any(|(_, logit)| logit.is_nan()) {
-            return Err(nothing);
-        }
-        let total: f64 = candidates.iter().map(|(_, logit)| f64::from(logit - highest).exp()).sum();
-        let log_total = total.ln() as f32;
-        let logprob = |logit: f32| logit - highest - log_total;
-        self.drawn += 1;
-        if temperature <= 0.0 {
-            return Ok(Sampled { token: best_token, logprob: logprob(highest) });
-        }
-        self.truncate(&mut candidates, highest, total);
-        let weights: Vec<f64> =
-            candidates.iter().map(|(_, logit)| f64::from(logit - highest).exp()).collect();
-        let mut left = self.rng.random::<f64>() * weights.iter().sum::<f64>();
-        let drawn = weights.iter().position(|weight| {
-            left -= weight;
-            left < 0.0
-        });
-        // Rounding can leave a sliver behind the last weight.
-        let (token, logit) = candidates[drawn.unwrap_or(candidates.len() - 1)];
-        Ok(Sampled { token, logprob: logprob(logit) })
+        let logprob = sums.logprob(row[token]);
+        let is_plain = mask.is_none() && (temperature <= 0.0 || temperature == 1.0);
+        let plain_logprob =
+            if is_plain { logprob } else { SoftmaxSums::new(logits).logprob(logits[token]) };
+        Ok(Sampled { token: token as u32, logprob, plain_logprob })
     }
 
-    /// Keeps the tokens that top-k, top-p and min-p keep; at least one.
-    fn truncate(&self, candidates: &mut Vec<(u32, f32)>, highest: f32, total: f64) {
+    /// The tokens that top-k, top-p and min-p keep, at least one; `None` where they keep all.
+    fn candidates(&self, row: &[f32], sums: &SoftmaxSums) -> Option<Vec<(u32, f32)>> {
         let Sampling { top_p, top_k, min_p, .. } = self.sampling;
-        let top_k = top_k.filter(|k| *k > 0 && *k < candidates.len());
+        let top_k = top_k.filter(|k| *k > 0 && *k < row.len());
         if top_k.is_none() && top_p >= 1.0 && min_p <= 0.0 {
-            return;
+            return None;
         }
         // Most probable first; equal ones by id, so that the order does not depend on the sort.
-        candidates.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        if let Some(k) = top_k {
+        let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+        let probability = |logit: f32| f64::from(logit - sums.highest).exp() / sums.total;
+        // All tokens less likely than this together have less than 1 - top-p: none of them can stay.
+        let share = if top_k.is_none() { (1.0 - top_p) / row.len() as f64 } else { 0.0 };
+        let share = if share > 0.0 { (share * sums.total).ln() as f32 - 1e-3 } else { f32::MIN };
+        let floor = sums.highest + share.max(f32::MIN / 2.0);
+        let mut candidates: Vec<(u32, f32)> = row
+            .iter()
+            .enumerate()
+            .filter(|(_, logit)| **logit >= floor)
+            .map(|(token, logit)| (token as u32, *logit))
+            .collect();
+        if let Some(k) = top_k.filter(|k| *k < candidates.len()) {
+            candidates.select_nth_unstable_by(k - 1, order);
             candidates.truncate(k);
         }
+        candidates.sort_unstable_by(order);
         if top_p < 1.0 {
-            let probability = |logit: f32| f64::from(logit - highest).exp() / total;
-            let kept_total: f64 = candidates.iter().map(|(_, logit)| probability(*logit)).sum();
+            // Of what top-k left; without it of everything, which is 1.
+            let kept: f64 = match top_k {
+                Some(_) => candidates.iter().map(|(_, logit)| probability(*logit)).sum(),
+                None => 1.0,
+            };
             let mut before = 0.0;
             let keep = candidates.iter().take_while(|(_, logit)| {
-                let keep = before < top_p * kept_total;
+                let keep = before < top_p * kept;
                 before += probability(*logit);
                 keep
             });
@@ -103,10 +144,42 @@ impl Sampler {
             candidates.truncate(keep);
         }
         if min_p > 0.0 {
-            let floor = highest + min_p.ln() as f32;
+            let floor = sums.highest + min_p.ln() as f32;
             candidates.retain(|(_, logit)| *logit >= floor);
         }
+        Some(candidates)
     }
+}
+
+/// The distribution that tokens are drawn from, before truncations: writes `logits / temperature` where `mask` allows
+/// them, else minus infinity, to `row`. Temperature 0 counts as 1.
+pub(crate) fn distribution(
+    logits: &[f32],
+    mask: Option<&SimpleVob>,
+    temperature: f32,
+    row: &mut [f32],
+) -> SoftmaxSums {
+    let scale = if temperature > 0.0 { 1.0 / temperature } else { 1.0 };
+    match mask {
+        Some(mask) => {
+            row.fill(f32::NEG_INFINITY); // a mask may be shorter than the vocabulary
+            masked(logits, scale, mask.as_slice(), row);
+        }
+        None => scaled(logits, scale, row),
+    }
+    SoftmaxSums::new(row)
+}
+
+fn draw_of(candidates: &[(u32, f32)], highest: f32, fraction: f64) -> usize {
+    let weight = |logit: f32| f64::from(logit - highest).exp();
+    let total: f64 = candidates.iter().map(|(_, logit)| weight(*logit)).sum();
+    let mut left = fraction * total;
+    let drawn = candidates.iter().find(|(_, logit)| {
+        left -= weight(*logit);
+        left < 0.0
+    });
+    // Rounding can leave a sliver behind the last weight.
+    drawn.or(candidates.last()).map_or(0, |(token, _)| *token as usize)
 }
 
 #[cfg(test)]
@@ -122,11 +195,11 @@ mod tests {
     }
 
     fn shares(sampling: &Sampling, mask: Option<&SimpleVob>) -> [f64; 4] {
-        let mut sampler = Sampler::new(sampling);
+        let sampler = Sampler::new(sampling, Draw { prompt: 1, sample: 0 });
         let mut counts = [0.0; 4];
-        for _ in 0..20_000 {
-            counts[sampler.sample(&logits(), mask).expect("logits are finite").token as usize] +=
-                1.0 / 20_000.0;
+        for position in 0..20_000 {
+            let sampled = sampler.sample(&logits(), mask, position).expect("logits are finite");
+            counts[sampled.token as usize] += 1.0 / 20_000.0;
         }
         counts
     }
@@ -169,18 +242,46 @@ mod tests {
     fn a_mask_renormalises_draws_and_logprobs() {
         let mask = SimpleVob::from_slice(&[false, true, false, true]);
         assert_shares(shares(&sampling(1.0), Some(&mask)), [0., 0.25 / 0.35, 0., 0.1 / 0.35]);
-        let greedy = Sampler::new(&sampling(0.0))
-            .sample(&logits(), Some(&mask))
-            .expect("one token is allowed");
-        assert_eq!(greedy.token, 1);
-        assert!((greedy.logprob - (0.25_f32 / 0.35).ln()).abs() < 1e-5);
+        let sampled = |temperature: f64| {
+            Sampler::new(&sampling(temperature), Draw { prompt: 1, sample: 0 })
+                .sample(&logits(), Some(&mask), 0)
+                .expect("two tokens are allowed")
+        };
+        assert_eq!(sampled(0.0).token, 1);
+        assert!((sampled(0.0).logprob - (0.25_f32 / 0.35).ln()).abs() < 1e-6);
+        let hot = sampled(2.0);
+        let p = logits().map(f32::exp);
+        let chosen = p[hot.token as usize];
+        let wanted = (chosen.sqrt() / (p[1].sqrt() + p[3].sqrt())).ln();
+        assert!((hot.logprob - wanted).abs() < 1e-6, "{hot:?}");
+        assert!((hot.plain_logprob - chosen.ln()).abs() < 1e-6, "{hot:?}");
     }
 
     #[test]
     fn nothing_allowed_and_nan_are_errors() {
+        let sampler = |t: f64| Sampler::new(&sampling(t), Draw { prompt: 1, sample: 0 });
         let nothing = SimpleVob::from_slice(&[false; 4]);
-        assert!(Sampler::new(&sampling(1.0)).sample(&logits(), Some(&nothing)).is_err());
-        assert!(Sampler::new(&sampling(1.0)).sample(&[0.0, f32::NAN], None).is_err());
-        assert!(Sampler::new(&sampling(0.0)).sample(&[f32::NEG_INFINITY; 2], None).is_err());
+        assert!(sampler(1.0).sample(&logits(), Some(&nothing), 0).is_err());
+        assert!(sampler(1.0).sample(&[0.0, f32::NAN], None, 0).is_err());
+        assert!(sampler(0.0).sample(&[f32::NEG_INFINITY; 2], None, 0).is_err());
+    }
+
+    #[test]
+    fn seed_prompt_sample_and_position_decide_and_nothing_else() {
+        let logits: Vec<f32> = vec![0.0; 5000];
+        let token = |seed: u64, draw: Draw, position: usize| {
+            let sampling = Sampling { seed: Some(seed), ..sampling(1.0) };
+            let sampler = Sampler::new(&sampling, draw);
+            sampler.sample(&logits, None, position).expect("logits are finite").token
+        };
+        let draw = Draw::of_prompt(&[1, 2, 3], 0);
+        assert_eq!(token(7, draw, 4), token(7, Draw::of_prompt(&[1, 2, 3], 0), 4));
+        let others = [
+            token(8, draw, 4),
+            token(7, Draw::of_prompt(&[1, 2, 4], 0), 4),
+            token(7, Draw { sample: 1, ..draw }, 4),
+            token(7, draw, 5),
+        ];
+        assert!(others.iter().all(|other| *other != token(7, draw, 4)), "{others:?}");
     }
 }

@@ -339,7 +339,7 @@ impl CustomOp3 for Attention {
 simd! {
     /// `exp(row - max(row))` over the keys that row sees, 0 over the others; not yet divided by
     /// the sum. `seen` is the number of keys that query 0 sees, and the queries of a head.
-    fn softmax_rows(
+    pub(super) fn softmax_rows(
         scores: &mut [f32],
         keys: usize,
         seen: (usize, usize),
@@ -384,7 +384,7 @@ simd! {
 }
 
 simd! {
-    fn multiply(values: &mut [f32], scale: f32) {
+    pub(super) fn multiply(values: &mut [f32], scale: f32) {
         for x in values {
             *x *= scale;
         }

@@ -17,14 +17,14 @@ pub(super) fn is_tracked(tensors: &[&Tensor]) -> bool {
 }
 
 /// The values of a contiguous f32 CPU tensor, for as long as the guard lives.
-pub(super) struct Values<'a> {
+pub(crate) struct Values<'a> {
     storage: StorageRef<'a>,
     range: Range<usize>,
 }
 
 /// # Errors
 /// If `tensor` is not f32, not on the CPU, or not contiguous.
-pub(super) fn values(tensor: &Tensor) -> Result<Values<'_>> {
+pub(crate) fn values(tensor: &Tensor) -> Result<Values<'_>> {
     let (storage, layout) = tensor.storage_and_layout();
     let (start, end) = contiguous_range(layout)?;
     match &*storage {

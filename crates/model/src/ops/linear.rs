@@ -61,7 +61,7 @@ pub fn swiglu_linear(x: &Tensor, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     composed::swiglu_linear(x, gate, up)
 }
 
-fn check(op: &str, x: &Tensor, weight: &Tensor) -> Result<()> {
+pub(super) fn check(op: &str, x: &Tensor, weight: &Tensor) -> Result<()> {
     let (_, inputs) = weight.dims2()?;
     if x.dims().last() != Some(&inputs) {
         return shape_error(op, "weight must be as wide as x", &[x, weight]);
@@ -72,7 +72,7 @@ fn check(op: &str, x: &Tensor, weight: &Tensor) -> Result<()> {
 struct Linear;
 
 /// Rows, outputs and inputs of a product, and the shape of its result.
-fn sizes(x: &Layout, weight: &Layout) -> Result<((usize, usize, usize), Shape)> {
+pub(super) fn sizes(x: &Layout, weight: &Layout) -> Result<((usize, usize, usize), Shape)> {
     let (outputs, inputs) = weight.shape().dims2()?;
     let mut dims = x.dims().to_vec();
     dims.pop();

@@ -14,6 +14,9 @@
 //! x = linear_residual(attention_thd(q, k, v), o_proj, x)
 //! x = linear_residual(swiglu_linear(rms_norm(x), gate_proj, up_proj), down_proj, x)
 //! ```
+//! Inference has products of its own, [`row_linear`] and its kin, whose rows do not depend on each
+//! other: what is sampled must not depend on what shares the batch.
+//!
 //! Work spreads over the rayon pool it is called from. In a pool of one thread everything runs on
 //! that thread, and no result but candle's own depends on the number of threads.
 
@@ -24,21 +27,29 @@ mod cpu;
 mod cross_entropy;
 mod embedding;
 mod heads;
+mod lanes;
 mod linear;
+mod paged_attention;
 mod rms_norm;
 mod rope;
+mod row_product;
 mod simd;
+mod softmax_sums;
 mod swiglu;
 
 use candle_core::{Error, Result, Tensor};
 
 pub use attention::{attention, attention_thd};
 pub use causal_softmax::causal_softmax;
+pub(crate) use cpu::values;
 pub use cross_entropy::{cross_entropy, linear_cross_entropy, token_logprobs};
 pub use embedding::embedding;
 pub use linear::{linear, linear_residual, swiglu_linear};
+pub(crate) use paged_attention::{BLOCK_TOKENS, Heads, Span, paged_attention};
 pub use rms_norm::rms_norm;
 pub use rope::{head_norm_rope, rope, rope_thd};
+pub use row_product::{row_linear, row_linear_residual, row_swiglu_linear};
+pub(crate) use softmax_sums::{SoftmaxSums, masked, scaled};
 pub use swiglu::swiglu;
 
 /// An error that names the op, the rule and the shapes that break it.
