@@ -44,18 +44,22 @@ impl Local {
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
-        let loaded = files.load(dtype, device)?;
+        Ok(Self::new(files.load(dtype, device)?, name, num_ctx))
+    }
+
+    /// A model that is loaded already; `name` and `num_ctx` as in [`Local::load`].
+    pub fn new(loaded: LoadedModel, name: &str, num_ctx: Option<u32>) -> Self {
         let longest = loaded.model.config().max_position_embeddings;
         let context = num_ctx.map_or(longest, |wanted| longest.min(wanted as usize));
         let info = ModelInfo {
             name: name.to_owned(),
             backend: "local".to_owned(),
             digest: Some(loaded.digest.clone()),
-            adapter: None,
+            adapter: loaded.adapter.clone(),
             num_ctx: Some(context as u32),
             prompt_profile: Some(loaded.prompt_profile.clone()),
         };
-        Ok(Self { inner: Arc::new(Inner { loaded, info, context, grammar: OnceLock::new() }) })
+        Self { inner: Arc::new(Inner { loaded, info, context, grammar: OnceLock::new() }) }
     }
 
     /// Generates one reply, giving its pieces to `on_event` until it returns false; then the rest is not generated.
