@@ -4,6 +4,7 @@
 //! Start reading at [`Local`] (a reply, token by token) and [`Qwen3`] (one forward pass).
 
 pub mod bundled;
+pub mod hub;
 pub mod ops;
 
 mod chat_template;

@@ -229,11 +229,11 @@ fn replace(bytes: &mut [u8], old: &[u8], new: &[u8]) {
 #[test]
 fn what_is_not_computed_is_refused_by_name() {
     let llama = complaint("qwen3-k", |bytes| {
-        replace(bytes, b"\x05\0\0\0\0\0\0\0qwen3", b"\x05\0\0\0\0\0\0\0llama")
+        replace(bytes, b"\x05\0\0\0\0\0\0\0qwen3", b"\x05\0\0\0\0\0\0\0llama");
     });
     assert!(llama.contains("`general.architecture` is `llama`"), "{llama}");
     let pre = complaint("qwen3-k", |bytes| {
-        replace(bytes, b"\x05\0\0\0\0\0\0\0qwen2", b"\x05\0\0\0\0\0\0\0tekke")
+        replace(bytes, b"\x05\0\0\0\0\0\0\0qwen2", b"\x05\0\0\0\0\0\0\0tekke");
     });
     assert!(pre.contains("`tokenizer.ggml.pre` is `tekke`"), "{pre}");
     // The type of a tensor stands behind its two dimensions: 12 is Q4_K, 23 is IQ4_XS.
@@ -244,7 +244,7 @@ fn what_is_not_computed_is_refused_by_name() {
     });
     assert!(kind.contains("`blk.0.attn_q.weight` is of type IQ4_XS"), "{kind}");
     let missing = complaint("qwen3-k", |bytes| {
-        replace(bytes, b"blk.0.ffn_up.weight", b"blk.9.ffn_up.weight")
+        replace(bytes, b"blk.0.ffn_up.weight", b"blk.9.ffn_up.weight");
     });
     assert!(missing.contains("no tensor `model.layers.0.mlp.up_proj.weight`"), "{missing}");
 }
