@@ -12,7 +12,7 @@
 
 What is built before the run (flows, steps, payloads) is outside the clock. A round measures every row once, ours among
 them; a figure is the median over the rounds. A ratio is the peer's time over ours. Ours always has a reader of its live
-events and keeps its trace; the peers have what the row says, which is mostly less. Their logging is off.
+events and keeps its trace; the peers have their defaults, and what the row says. Their logging is off.
 """
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-//! `config.json` of a Qwen3 model, checked.
+//! `config.json` of a Qwen3 or Qwen2 model, checked.
 
 use std::path::Path;
 
@@ -7,9 +7,47 @@ use serde_json::Value;
 
 use crate::error::{ModelError, Result};
 
-/// The shape of a Qwen3 decoder, in the names of Hugging Face's `config.json`.
+/// Which decoder: they differ in how queries and keys are made, and in nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    /// Also Qwen2.5 and what was distilled into it: biases on the query, key and value projections.
+    Qwen2,
+    /// No biases; queries and keys are RMS-normalised per head.
+    Qwen3,
+}
+
+impl Architecture {
+    /// The `model_type` of config.json, and the `general.architecture` of GGUF.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "qwen2" => Some(Self::Qwen2),
+            "qwen3" => Some(Self::Qwen3),
+            _ => None,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Qwen2 => "qwen2",
+            Self::Qwen3 => "qwen3",
+        }
+    }
+
+    /// The class that HF transformers calls it.
+    pub fn class(self) -> &'static str {
+        match self {
+            Self::Qwen2 => "Qwen2ForCausalLM",
+            Self::Qwen3 => "Qwen3ForCausalLM",
+        }
+    }
+}
+
+/// The shape of a decoder, in the names of Hugging Face's `config.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Config {
+    #[serde(rename = "model_type")]
+    pub architecture: Architecture,
     pub vocab_size: usize,
     pub hidden_size: usize,
     pub intermediate_size: usize,
@@ -37,10 +75,10 @@ impl Config {
         let mut json: Value = serde_json::from_str(text).map_err(|e| invalid(e.to_string()))?;
 
         match json["model_type"].as_str() {
-            Some("qwen3") => {}
+            Some(name) if Architecture::from_name(name).is_some() => {}
             Some(other) => {
                 return Err(unsupported(format!(
-                    "`model_type` is `{other}`; only `qwen3` is known"
+                    "`model_type` is `{other}`; only `qwen3` and `qwen2` are known"
                 )));
             }
             None => return Err(invalid("it has no `model_type`".to_owned())),
@@ -55,6 +93,10 @@ impl Config {
         }
         if json["use_sliding_window"] == true {
             return Err(unsupported("`use_sliding_window` is true".to_owned()));
+        }
+        let full = |kind: &Value| kind == "full_attention";
+        if !json["layer_types"].as_array().is_none_or(|kinds| kinds.iter().all(full)) {
+            return Err(unsupported("`layer_types` has others than `full_attention`".to_owned()));
         }
         // Transformers 5 writes `rope_parameters`, older versions `rope_theta` and `rope_scaling`.
         for key in ["rope_parameters", "rope_scaling"] {
@@ -102,10 +144,11 @@ impl Config {
     /// The JSON that [`Config::from_json`] and HF transformers read.
     pub fn to_json(&self, dtype: &str, eos_token_id: u32) -> Value {
         let mut json = serde_json::to_value(self).expect("plain numbers serialize");
-        json["architectures"] = serde_json::json!(["Qwen3ForCausalLM"]);
-        json["model_type"] = "qwen3".into();
+        json["architectures"] = serde_json::json!([self.architecture.class()]);
         json["hidden_act"] = "silu".into();
-        json["attention_bias"] = false.into();
+        if self.architecture == Architecture::Qwen3 {
+            json["attention_bias"] = false.into();
+        }
         json["torch_dtype"] = dtype.into();
         json["eos_token_id"] = eos_token_id.into();
         json
@@ -116,7 +159,12 @@ impl Config {
         self.num_attention_heads / self.num_key_value_heads
     }
 
-    fn check(&self) -> std::result::Result<(), String> {
+    /// Numbers that one token adds to the cache of keys and values.
+    pub fn kv_numbers_per_token(&self) -> usize {
+        2 * self.num_hidden_layers * self.num_key_value_heads * self.head_dim
+    }
+
+    pub(crate) fn check(&self) -> std::result::Result<(), String> {
         let sizes = [
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),
@@ -131,6 +179,13 @@ impl Config {
             if size == 0 {
                 return Err(format!("`{name}` is 0"));
             }
+        }
+        // The longest contexts in use have a million tokens; rotary tables are made for all of them.
+        if self.max_position_embeddings > 1 << 22 {
+            return Err(format!(
+                "`max_position_embeddings` is {}, which cannot be meant",
+                self.max_position_embeddings
+            ));
         }
         if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
             return Err(format!(

@@ -7,9 +7,27 @@ pub type Result<T> = std::result::Result<T, ModelError>;
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     #[error(
-        "no model directory at `{path}`; give a directory with config.json, tokenizer.json and *.safetensors"
+        "no model directory at `{path}`; give a directory with config.json, tokenizer.json and *.safetensors, or a GGUF file"
     )]
     NoDirectory { path: PathBuf },
+    #[error(
+        "`{path}` is no model: it is a file, but not GGUF; give a GGUF file or a model directory"
+    )]
+    NoGguf { path: PathBuf },
+    #[error(
+        "no adapter at `{path}`; give a PEFT directory with adapter_config.json and adapter_model.safetensors"
+    )]
+    NoAdapter { path: PathBuf },
+    #[error(
+        "adapter `{adapter}` is for another model: it has `{module}` from {found_inputs} to {found_outputs} numbers, {problem}"
+    )]
+    Adapter {
+        adapter: PathBuf,
+        module: String,
+        found_inputs: usize,
+        found_outputs: usize,
+        problem: String,
+    },
     #[error(
         "model directory `{dir}` has no `{file}`; a Hugging Face model directory needs it, so copy or download it again"
     )]
@@ -25,12 +43,12 @@ pub enum ModelError {
     )]
     Weights { path: PathBuf, problem: String },
     #[error(
-        "the weights in `{place}` have no tensor `{name}`; config.json does not belong to them, or a shard is missing"
+        "the weights in `{place}` have no tensor `{name}`; the configuration does not belong to them, or a shard is missing"
     )]
     MissingTensor { place: String, name: String },
     #[error(
-        "tensor `{name}` in `{place}` has shape {found:?}, but config.json asks for {wanted:?}; \
-         config.json does not belong to these weights"
+        "tensor `{name}` in `{place}` has shape {found:?}, but the configuration asks for {wanted:?}; \
+         it does not belong to these weights"
     )]
     Shape { place: String, name: String, found: Vec<usize>, wanted: Vec<usize> },
     #[error("tokenizer: {0}")]

@@ -1,36 +1,44 @@
-//! Qwen3 in candle: weights, tokenizer, chat template, grammar, sampling; as a `ChatModel` in this process.
+//! Qwen3 and Qwen2 in candle: weights, adapters, tokenizer, chat template, grammar, sampling; as a `ChatModel` in this
+//! process.
 //!
 //! Start reading at [`Local`] (messages in, a reply out), [`Engine`] (many replies at once, token by token) and [`Qwen3`]
 //! (one forward pass).
 
 pub mod bundled;
+pub mod hub;
 pub mod ops;
 
 mod chat_template;
 mod config;
 mod engine;
 mod error;
+mod gguf;
 mod grammar;
 mod kv_cache;
 mod local;
 mod logprobs;
+mod lora;
+mod manifest;
 mod model_dir;
 mod paged_kv;
+mod projection;
 mod qwen3;
 mod sampler;
 mod tokenizer;
 mod weights;
 
 pub use chat_template::ChatTemplate;
-pub use config::Config;
+pub use config::{Architecture, Config};
 pub use engine::{Completion, Engine, Event, Limits, Reply, Request, Sample, Statistics, Token};
 pub use error::{ModelError, Result};
 pub use grammar::{Constraint, Grammar, TokenMask};
 pub use kv_cache::KvCache;
 pub use local::Local;
 pub use logprobs::{Scored, logprobs};
+pub use lora::Adapter;
+pub use manifest::Manifest;
 pub use model_dir::{LoadedModel, ModelFiles, PROFILE_FILE};
 pub use qwen3::Qwen3;
 pub use sampler::{Draw, Sampled, Sampler};
 pub use tokenizer::Tokenizer;
-pub use weights::Weights;
+pub use weights::{TensorInfo, Weights};

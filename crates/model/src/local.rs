@@ -42,14 +42,18 @@ impl Local {
         dtype: DType,
         device: &Device,
     ) -> Result<Self> {
-        let loaded = files.load(dtype, device)?;
+        Ok(Self::new(files.load(dtype, device)?, name, num_ctx))
+    }
+
+    /// A model that is loaded already; `name` and `num_ctx` as in [`Local::load`].
+    pub fn new(loaded: LoadedModel, name: &str, num_ctx: Option<u32>) -> Self {
         let longest = loaded.model.config().max_position_embeddings;
         let context = num_ctx.map_or(longest, |wanted| longest.min(wanted as usize));
         let info = ModelInfo {
             name: name.to_owned(),
             backend: "local".to_owned(),
             digest: Some(loaded.digest.clone()),
-            adapter: None,
+            adapter: loaded.adapter.clone(),
             num_ctx: Some(context as u32),
             prompt_profile: Some(loaded.prompt_profile.clone()),
         };
@@ -58,7 +62,7 @@ impl Local {
         let limits = Limits { kv_tokens: limits.kv_tokens.max(2 * context), ..limits };
         let engine = Engine::new(&loaded, context, limits);
         let grammar = OnceLock::new();
-        Ok(Self { inner: Arc::new(Inner { loaded, engine, info, context, grammar }) })
+        Self { inner: Arc::new(Inner { loaded, engine, info, context, grammar }) }
     }
 
     /// The engine that makes the replies.

@@ -1,4 +1,4 @@
-//! A Hugging Face model directory, or the same files inside the binary, read and checked as one thing.
+//! A Hugging Face model directory, a GGUF file, or a directory's files inside the binary, read and checked as one thing.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,9 @@ use sha2::{Digest, Sha256};
 use crate::chat_template::ChatTemplate;
 use crate::config::Config;
 use crate::error::{ModelError, Result};
+use crate::gguf::{Gguf, is_gguf};
+use crate::lora::Adapter;
+use crate::manifest::Manifest;
 use crate::qwen3::Qwen3;
 use crate::tokenizer::Tokenizer;
 use crate::weights::{Weights, weight_files};
@@ -26,6 +29,19 @@ pub struct LoadedModel {
     pub prompt_profile: String,
     /// SHA-256 over configuration, tokenizer, and the head and tail of each weight file.
     pub digest: String,
+    /// SHA-256 of the adapter beside the weights.
+    pub adapter: Option<String>,
+}
+
+impl LoadedModel {
+    /// The model with a LoRA adapter beside its weights.
+    ///
+    /// # Errors
+    /// If the adapter is for another model; see [`Qwen3::with_adapter`].
+    pub fn with_adapter(self, adapter: &Adapter) -> Result<Self> {
+        let model = self.model.with_adapter(adapter)?;
+        Ok(Self { model, adapter: Some(adapter.digest().to_owned()), ..self })
+    }
 }
 
 /// The name of the file that says which prompts a model was trained with.
@@ -34,11 +50,38 @@ pub const PROFILE_FILE: &str = "agentflow.json";
 /// Where the files of a model are.
 pub enum ModelFiles {
     Directory(PathBuf),
+    Gguf(PathBuf),
     /// `(name, content)` of each file.
     Embedded(&'static [(&'static str, &'static [u8])]),
 }
 
 impl ModelFiles {
+    /// A model directory or a GGUF file. A directory that holds nothing but one GGUF file stands for that file.
+    ///
+    /// # Errors
+    /// If there is neither.
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.is_file() {
+            return match is_gguf(path) {
+                true => Ok(Self::Gguf(path.to_owned())),
+                false => Err(ModelError::NoGguf { path: path.to_owned() }),
+            };
+        }
+        let directory = Self::directory(path)?;
+        if path.join("config.json").exists() {
+            return Ok(directory);
+        }
+        let entries = std::fs::read_dir(path)
+            .map_err(|source| ModelError::Read { path: path.to_owned(), source })?;
+        let mut files = entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|file| file.extension().is_some_and(|end| end == "gguf"));
+        match (files.next(), files.next()) {
+            (Some(file), None) => Ok(Self::Gguf(file)),
+            _ => Ok(directory),
+        }
+    }
+
     /// A model directory.
     ///
     /// # Errors
@@ -55,6 +98,48 @@ impl ModelFiles {
     /// # Errors
     /// A file that is missing, damaged, or does not belong to the others; the message names it.
     pub fn load(&self, dtype: DType, device: &Device) -> Result<LoadedModel> {
+        let manifest = self.manifest()?;
+        let template = manifest.template.ok_or_else(|| ModelError::Template {
+            place: self.place(),
+            problem: "there is none; put it in chat_template.jinja, or under `chat_template` in \
+                      tokenizer_config.json (base models have none: use the instruct model)"
+                .to_owned(),
+        })?;
+        let weights = self.weights(dtype, device)?;
+        Ok(LoadedModel {
+            model: Qwen3::new(&manifest.config, &weights)?,
+            tokenizer: manifest.tokenizer,
+            template,
+            stop_ids: manifest.stop_ids,
+            prompt_profile: manifest.prompt_profile,
+            digest: self.digest()?,
+            adapter: None,
+        })
+    }
+
+    /// The named tensors, not yet read.
+    ///
+    /// # Errors
+    /// A file that is missing or damaged.
+    pub fn weights(&self, dtype: DType, device: &Device) -> Result<Weights> {
+        match self {
+            Self::Directory(dir) => Weights::open(dir, dtype, device),
+            Self::Gguf(path) => Ok(Weights::from_gguf(Gguf::open(path)?, dtype, device)),
+            Self::Embedded(_) => {
+                let bytes = self.embedded("model.safetensors").unwrap_or_default();
+                Weights::from_bytes(bytes, &self.place(), dtype, device)
+            }
+        }
+    }
+
+    /// Everything but the weights, checked.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::load`]; a missing chat template is none.
+    pub fn manifest(&self) -> Result<Manifest> {
+        if let Self::Gguf(path) = self {
+            return Gguf::open(path)?.manifest();
+        }
         let config_text = self.require("config.json")?;
         let config = Config::from_json(&config_text, &self.path("config.json"))?;
         let tokenizer_text = self.require("tokenizer.json")?;
@@ -76,26 +161,10 @@ impl ModelFiles {
             .as_str()
             .unwrap_or("full")
             .to_owned();
-        let weights = match self {
-            Self::Directory(dir) => Weights::open(dir, dtype, device)?,
-            Self::Embedded(_) => {
-                let bytes = self.embedded("model.safetensors").unwrap_or_default();
-                Weights::from_bytes(bytes, &self.place(), dtype, device)?
-            }
-        };
-        let model = Qwen3::new(&config, &weights)?;
-        let digest = self.digest(&config_text, &tokenizer_text)?;
-        Ok(LoadedModel {
-            model,
-            tokenizer: Arc::new(tokenizer),
-            template,
-            stop_ids,
-            prompt_profile,
-            digest,
-        })
+        Ok(Manifest { config, tokenizer: Arc::new(tokenizer), template, stop_ids, prompt_profile })
     }
 
-    fn template(&self, tokenizer_config: &Value) -> Result<ChatTemplate> {
+    fn template(&self, tokenizer_config: &Value) -> Result<Option<ChatTemplate>> {
         let source = match (self.read("chat_template.jinja")?, &tokenizer_config["chat_template"]) {
             (Some(file), _) => file.into_owned(),
             (None, Value::String(inside)) => inside.clone(),
@@ -107,16 +176,7 @@ impl ModelFiles {
                 .to_owned(),
             (None, _) => String::new(),
         };
-        if source.is_empty() {
-            return Err(ModelError::Template {
-                place: self.place(),
-                problem:
-                    "there is none; put it in chat_template.jinja, or under `chat_template` in \
-                          tokenizer_config.json (base models have none: use the instruct model)"
-                        .to_owned(),
-            });
-        }
-        ChatTemplate::new(&source, &self.place())
+        (!source.is_empty()).then(|| ChatTemplate::new(&source, &self.place())).transpose()
     }
 
     /// Ids of the tokens that end a reply: the tokenizer's end token first, then those of the generation settings.
@@ -151,27 +211,32 @@ impl ModelFiles {
         Ok(ids)
     }
 
-    fn digest(&self, config: &str, tokenizer: &str) -> Result<String> {
+    /// SHA-256 over configuration, tokenizer, and the head and tail of each weight file.
+    ///
+    /// # Errors
+    /// A file that is missing or cannot be read.
+    pub fn digest(&self) -> Result<String> {
         let mut hash = Sha256::new();
-        hash.update(config);
-        hash.update(tokenizer);
-        match self {
-            Self::Embedded(_) => {
-                hash.update(self.embedded("model.safetensors").unwrap_or_default());
-            }
-            Self::Directory(dir) => {
-                for file in weight_files(dir)? {
-                    hash_ends(&file, &mut hash)
-                        .map_err(|source| ModelError::Read { path: file, source })?;
-                }
-            }
+        let files = match self {
+            Self::Gguf(path) => vec![path.clone()],
+            Self::Directory(dir) => weight_files(dir)?,
+            Self::Embedded(_) => Vec::new(),
+        };
+        if !matches!(self, Self::Gguf(_)) {
+            hash.update(self.require("config.json")?.as_ref());
+            hash.update(self.require("tokenizer.json")?.as_ref());
+            hash.update(self.embedded("model.safetensors").unwrap_or_default());
+        }
+        for file in files {
+            hash_ends(&file, &mut hash)
+                .map_err(|source| ModelError::Read { path: file, source })?;
         }
         Ok(format!("sha256:{:x}", hash.finalize()))
     }
 
     fn place(&self) -> String {
         match self {
-            Self::Directory(dir) => dir.display().to_string(),
+            Self::Directory(path) | Self::Gguf(path) => path.display().to_string(),
             Self::Embedded(_) => "the bundled model".to_owned(),
         }
     }
@@ -179,13 +244,14 @@ impl ModelFiles {
     fn path(&self, name: &str) -> PathBuf {
         match self {
             Self::Directory(dir) => dir.join(name),
+            Self::Gguf(path) => path.clone(),
             Self::Embedded(_) => Path::new("the bundled model").join(name),
         }
     }
 
     fn embedded(&self, name: &str) -> Option<&'static [u8]> {
         match self {
-            Self::Directory(_) => None,
+            Self::Directory(_) | Self::Gguf(_) => None,
             Self::Embedded(files) => {
                 files.iter().find(|(file, _)| *file == name).map(|(_, content)| *content)
             }
@@ -200,6 +266,7 @@ impl ModelFiles {
                 .map(|bytes| std::str::from_utf8(bytes).map(Cow::Borrowed))
                 .transpose()
                 .map_err(|e| invalid(e.to_string())),
+            Self::Gguf(_) => Ok(None), // nothing lies beside it
             Self::Directory(dir) => match std::fs::read_to_string(dir.join(name)) {
                 Ok(text) => Ok(Some(Cow::Owned(text))),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),

@@ -1,19 +1,22 @@
-//! The Qwen3 decoder (arXiv 2505.09388), for sampling and for training.
+//! The Qwen3 decoder (arXiv 2505.09388), for sampling and for training, and Qwen2 (arXiv 2407.10671) as its variant: biases
+//! on queries, keys and values instead of normalised queries and keys.
 //!
 //! One forward pass serves both: with a [`KvCache`] it continues a sequence, without one it computes whole
 //! sequences through which gradients flow. Names follow HF transformers' `modeling_qwen3.py`, so that each line can
 //! be compared with its reference.
 //!
-//! Left out on purpose: sliding windows, attention biases, RoPE scaling; [`Config`] refuses models that need them.
+//! Left out on purpose: sliding windows, RoPE scaling; [`Config`] refuses models that need them.
 
 mod ragged;
 
 use candle_core::{D, DType, Device, Tensor};
 
-use crate::config::Config;
-use crate::error::Result;
+use crate::config::{Architecture, Config};
+use crate::error::{ModelError, Result};
 use crate::kv_cache::{KvCache, LayerCache};
+use crate::lora::Adapter;
 use crate::ops;
+use crate::projection::Projection;
 use crate::weights::Weights;
 
 /// A Qwen3 decoder with its language-model head.
@@ -50,6 +53,49 @@ impl Qwen3 {
             norm: RmsNorm::new(config, weights, "model.norm.weight", hidden)?,
             lm_head,
             rope: Rope::new(config, weights.dtype(), weights.device())?,
+        })
+    }
+
+    /// This model with an adapter beside its weights, which are shared, not copied.
+    ///
+    /// # Errors
+    /// A layer of the adapter that this model does not have, or of another size.
+    pub fn with_adapter(&self, adapter: &Adapter) -> Result<Self> {
+        let mut model = self.clone();
+        for (module, lora) in adapter.modules() {
+            let (found_inputs, found_outputs) = lora.sizes();
+            let refused = |problem: String| ModelError::Adapter {
+                adapter: adapter.dir().to_owned(),
+                module: module.to_owned(),
+                found_inputs,
+                found_outputs,
+                problem,
+            };
+            let projection = model.projection_mut(module).ok_or_else(|| {
+                refused("which is no linear layer in the blocks of this model".to_owned())
+            })?;
+            let (outputs, inputs) = projection.weight().dims2()?;
+            if (inputs, outputs) != lora.sizes() {
+                return Err(refused(format!("in this model it goes from {inputs} to {outputs}")));
+            }
+            projection.set_lora(lora.clone());
+        }
+        Ok(model)
+    }
+
+    /// The linear layer that HF transformers calls `name`, e.g. `model.layers.0.mlp.up_proj`.
+    fn projection_mut(&mut self, name: &str) -> Option<&mut Projection> {
+        let (index, part) = name.strip_prefix("model.layers.")?.split_once('.')?;
+        let layer = self.layers.get_mut(index.parse::<usize>().ok()?)?;
+        Some(match part {
+            "self_attn.q_proj" => &mut layer.attention.q_proj,
+            "self_attn.k_proj" => &mut layer.attention.k_proj,
+            "self_attn.v_proj" => &mut layer.attention.v_proj,
+            "self_attn.o_proj" => &mut layer.attention.o_proj,
+            "mlp.gate_proj" => &mut layer.mlp.gate_proj,
+            "mlp.up_proj" => &mut layer.mlp.up_proj,
+            "mlp.down_proj" => &mut layer.mlp.down_proj,
+            _ => return None,
         })
     }
 
@@ -135,15 +181,15 @@ impl Layer {
     }
 }
 
-/// Grouped-query attention with RMS-normalised queries and keys.
+/// Grouped-query attention; Qwen3's has RMS-normalised queries and keys.
 #[derive(Debug, Clone)]
 struct Attention {
-    q_proj: Tensor,
-    k_proj: Tensor,
-    v_proj: Tensor,
-    o_proj: Tensor,
-    q_norm: RmsNorm,
-    k_norm: RmsNorm,
+    q_proj: Projection,
+    k_proj: Projection,
+    v_proj: Projection,
+    o_proj: Projection,
+    q_norm: Option<RmsNorm>,
+    k_norm: Option<RmsNorm>,
     head_dim: usize,
 }
 
@@ -151,16 +197,21 @@ impl Attention {
     fn new(config: &Config, weights: &Weights, name: &str) -> Result<Self> {
         let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
         let (hidden, head_dim) = (config.hidden_size, config.head_dim);
-        let get = |part: &str, out: usize, input: usize| {
-            weights.get(&format!("{name}.{part}.weight"), &[out, input])
+        let is_qwen3 = config.architecture == Architecture::Qwen3;
+        let get = |part: &str, out: usize, input: usize, has_bias: bool| -> Result<Projection> {
+            let weight = weights.get(&format!("{name}.{part}.weight"), &[out, input])?;
+            let bias = has_bias.then(|| weights.get(&format!("{name}.{part}.bias"), &[out]));
+            Ok(Projection::new(weight, bias.transpose()?))
         };
-        let norm =
-            |part: &str| RmsNorm::new(config, weights, &format!("{name}.{part}.weight"), head_dim);
+        let norm = |part: &str| {
+            let norm = || RmsNorm::new(config, weights, &format!("{name}.{part}.weight"), head_dim);
+            is_qwen3.then(norm).transpose()
+        };
         Ok(Self {
-            q_proj: get("q_proj", heads * head_dim, hidden)?,
-            k_proj: get("k_proj", kv_heads * head_dim, hidden)?,
-            v_proj: get("v_proj", kv_heads * head_dim, hidden)?,
-            o_proj: get("o_proj", hidden, heads * head_dim)?,
+            q_proj: get("q_proj", heads * head_dim, hidden, !is_qwen3)?,
+            k_proj: get("k_proj", kv_heads * head_dim, hidden, !is_qwen3)?,
+            v_proj: get("v_proj", kv_heads * head_dim, hidden, !is_qwen3)?,
+            o_proj: get("o_proj", hidden, heads * head_dim, false)?,
             q_norm: norm("q_norm")?,
             k_norm: norm("k_norm")?,
             head_dim,
@@ -178,34 +229,49 @@ impl Attention {
         offset: usize,
         cache: Option<&mut LayerCache>,
     ) -> Result<Tensor> {
-        let rotate =
-            |x: &Tensor, norm: &RmsNorm| ops::head_norm_rope(x, &norm.weight, norm.eps, cos, sin);
-        let query = rotate(&ops::linear(normed, &self.q_proj)?, &self.q_norm)?; // [B, T, H * D]
-        let key = rotate(&ops::linear(normed, &self.k_proj)?, &self.k_norm)?; // [B, T, KV * D]
-        let value = ops::linear(normed, &self.v_proj)?;
+        let query = self.rotate(&self.q_proj.forward(normed)?, &self.q_norm, cos, sin)?; // [B, T, H * D]
+        let key = self.rotate(&self.k_proj.forward(normed)?, &self.k_norm, cos, sin)?; // [B, T, KV * D]
+        let value = self.v_proj.forward(normed)?;
         let (key, value) = match cache {
             Some(cache) => cache.append(&key, &value)?,
             None => (key, value),
         };
         let scale = 1.0 / (self.head_dim as f64).sqrt();
         let attended = ops::attention_thd(&query, &key, &value, self.head_dim, scale, offset)?;
-        Ok(ops::linear_residual(&attended, &self.o_proj, residual)?)
+        Ok(self.o_proj.forward_residual(&attended, residual)?)
+    }
+
+    /// Normalises heads side by side, `[B, T, heads * D]`, where the model does that, and turns them to their positions.
+    fn rotate(
+        &self,
+        x: &Tensor,
+        norm: &Option<RmsNorm>,
+        cos: &Tensor,
+        sin: &Tensor,
+    ) -> candle_core::Result<Tensor> {
+        if let Some(norm) = norm {
+            return ops::head_norm_rope(x, &norm.weight, norm.eps, cos, sin);
+        }
+        let (batch, time, width) = x.dims3()?;
+        let heads = x.reshape((batch, time, width / self.head_dim, self.head_dim))?;
+        ops::rope_thd(&heads, cos, sin)?.reshape((batch, time, width))
     }
 }
 
 /// SwiGLU feed-forward network.
 #[derive(Debug, Clone)]
 struct Mlp {
-    gate_proj: Tensor,
-    up_proj: Tensor,
-    down_proj: Tensor,
+    gate_proj: Projection,
+    up_proj: Projection,
+    down_proj: Projection,
 }
 
 impl Mlp {
     fn new(config: &Config, weights: &Weights, name: &str) -> Result<Self> {
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-        let get = |part: &str, out: usize, input: usize| {
-            weights.get(&format!("{name}.{part}.weight"), &[out, input])
+        let get = |part: &str, out: usize, input: usize| -> Result<Projection> {
+            let weight = weights.get(&format!("{name}.{part}.weight"), &[out, input])?;
+            Ok(Projection::new(weight, None))
         };
         Ok(Self {
             gate_proj: get("gate_proj", inner, hidden)?,
@@ -215,8 +281,8 @@ impl Mlp {
     }
 
     fn forward(&self, normed: &Tensor, residual: &Tensor) -> Result<Tensor> {
-        let inner = ops::swiglu_linear(normed, &self.gate_proj, &self.up_proj)?;
-        Ok(ops::linear_residual(&inner, &self.down_proj, residual)?)
+        let inner = Projection::swiglu(&self.gate_proj, &self.up_proj, normed)?;
+        Ok(self.down_proj.forward_residual(&inner, residual)?)
     }
 }
 

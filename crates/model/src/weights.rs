@@ -1,4 +1,5 @@
-//! Where tensors come from: safetensors files (mapped into memory), bytes in the binary, or variables being trained.
+//! Where tensors come from: safetensors and GGUF files (mapped into memory), bytes in the binary, or variables being
+//! trained.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,17 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
 use crate::error::{ModelError, Result};
+use crate::gguf::Gguf;
+
+/// One tensor as its file describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// The file's own name for it: GGUF has other names than safetensors.
+    pub name: String,
+    /// How it is stored, e.g. `BF16` or `Q4_K`.
+    pub dtype: String,
+    pub shape: Vec<usize>,
+}
 
 /// Named tensors of one model.
 pub struct Weights {
@@ -20,6 +32,7 @@ pub struct Weights {
 
 enum Source {
     Mapped(MmapedSafetensors),
+    Gguf(Gguf),
     Buffer(BufferedSafetensors),
     Tensors(HashMap<String, Tensor>),
 }
@@ -45,6 +58,12 @@ impl Weights {
             dtype,
             device: device.clone(),
         })
+    }
+
+    /// The tensors of a GGUF file, under the names that HF transformers gives them.
+    pub(crate) fn from_gguf(file: Gguf, dtype: DType, device: &Device) -> Self {
+        let place = file.path().display().to_string();
+        Self { source: Source::Gguf(file), place, dtype, device: device.clone() }
     }
 
     /// One safetensors file held in memory; `place` names it in messages.
@@ -83,6 +102,9 @@ impl Weights {
                 files.get(name).map_err(|_| missing())?;
                 files.load(name, &self.device)?
             }
+            Source::Gguf(file) => {
+                file.tensor(name, self.dtype, &self.device)?.ok_or_else(missing)?
+            }
             Source::Buffer(buffer) => {
                 buffer.get(name).map_err(|_| missing())?;
                 buffer.load(name, &self.device)?
@@ -98,6 +120,34 @@ impl Weights {
             });
         }
         Ok(tensor.to_dtype(self.dtype)?)
+    }
+
+    /// Every tensor that is there, in the order of names; nothing is loaded.
+    pub fn tensors(&self) -> Vec<TensorInfo> {
+        let info = |name: &str, dtype: String, shape: &[usize]| TensorInfo {
+            name: name.to_owned(),
+            dtype: dtype.to_uppercase(),
+            shape: shape.to_vec(),
+        };
+        let mut tensors: Vec<TensorInfo> = match &self.source {
+            Source::Mapped(files) => {
+                let views = files.tensors().into_iter();
+                views.map(|(name, it)| info(&name, it.dtype().to_string(), it.shape())).collect()
+            }
+            Source::Buffer(buffer) => {
+                let views = buffer.tensors().into_iter();
+                views.map(|(name, it)| info(&name, it.dtype().to_string(), it.shape())).collect()
+            }
+            Source::Gguf(file) => {
+                file.tensors().map(|(name, dtype, shape)| info(name, dtype, shape)).collect()
+            }
+            Source::Tensors(tensors) => {
+                let dtype = |it: &Tensor| it.dtype().as_str().to_owned();
+                tensors.iter().map(|(name, it)| info(name, dtype(it), it.dims())).collect()
+            }
+        };
+        tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        tensors
     }
 
     pub fn dtype(&self) -> DType {
@@ -151,7 +201,7 @@ pub(crate) fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Reads the header of a safetensors file and compares the length that it promises with the file's.
-fn check_header(path: &Path) -> Result<()> {
+pub(crate) fn check_header(path: &Path) -> Result<()> {
     use std::io::Read;
     let read = |source| ModelError::Read { path: path.to_owned(), source };
     let damaged = |problem: String| ModelError::Weights { path: path.to_owned(), problem };

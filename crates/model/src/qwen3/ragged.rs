@@ -9,6 +9,7 @@ use candle_core::{DType, Result, Tensor};
 use super::{Attention, Layer, Mlp, Qwen3};
 use crate::ops::{self, Heads, Span};
 use crate::paged_kv::{KvShape, Sequence};
+use crate::projection::Projection;
 
 impl Qwen3 {
     /// An empty sequence for [`Qwen3::forward_ragged`].
@@ -98,14 +99,12 @@ impl Attention {
         index: usize,
         parts: &mut [(&mut Sequence, &[u32])],
     ) -> Result<Tensor> {
-        let project = |weight: &Tensor| ops::row_linear(normed, &weight.detach());
-        let (query, key) = (project(&self.q_proj)?, project(&self.k_proj)?);
-        let (q_norm, k_norm) = (&self.q_norm, &self.k_norm);
-        let query = ops::head_norm_rope(&query, &q_norm.weight.detach(), q_norm.eps, cos, sin)?;
-        let key = ops::head_norm_rope(&key, &k_norm.weight.detach(), k_norm.eps, cos, sin)?;
-        let value = project(&self.v_proj)?;
+        let (query, key) = (self.q_proj.forward_rows(normed)?, self.k_proj.forward_rows(normed)?);
+        let query = self.rotate(&query, &self.q_norm, cos, sin)?.detach();
+        let key = self.rotate(&key, &self.k_norm, cos, sin)?.detach();
+        let value = self.v_proj.forward_rows(normed)?;
         let attended = self.attend(&query, &key, &value, index, parts)?;
-        ops::row_linear_residual(&attended, &self.o_proj.detach(), residual)
+        self.o_proj.forward_rows_residual(&attended, residual)
     }
 
     /// Attention of every part over its own keys, `[1, N, H · D]`.
@@ -166,8 +165,7 @@ impl Attention {
 
 impl Mlp {
     fn forward_ragged(&self, normed: &Tensor, residual: &Tensor) -> Result<Tensor> {
-        let (gate, up) = (self.gate_proj.detach(), self.up_proj.detach());
-        let inner = ops::row_swiglu_linear(normed, &gate, &up)?;
-        ops::row_linear_residual(&inner, &self.down_proj.detach(), residual)
+        let inner = Projection::swiglu_rows(&self.gate_proj, &self.up_proj, normed)?;
+        self.down_proj.forward_rows_residual(&inner, residual)
     }
 }

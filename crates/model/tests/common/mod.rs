@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agentflow_llm::Sampling;
-use agentflow_model::{Config, Engine, Grammar, Limits, Qwen3, Tokenizer, Weights};
+use agentflow_model::{Architecture, Config, Engine, Grammar, Limits, Qwen3, Tokenizer, Weights};
 use candle_core::{DType, Device, Tensor};
 
 pub(crate) const VOCABULARY: usize = 512;
 
 /// Hidden size, heads, key heads, head width, width of the MLP, layers, tied or not: none of them alike, and some no
-/// multiple of a register.
+/// multiple of a register. The second is a Qwen2 model: biases, and no norms of queries and keys.
 pub(crate) const SHAPES: [(usize, usize, usize, usize, usize, usize, bool); 4] = [
     (32, 4, 2, 16, 48, 2, true),
     (40, 6, 2, 8, 72, 3, false),
@@ -24,6 +24,7 @@ pub(crate) const SHAPES: [(usize, usize, usize, usize, usize, usize, bool); 4] =
 pub(crate) fn config(shape: usize) -> Config {
     let (hidden, heads, kv_heads, head_dim, inner, layers, tied) = SHAPES[shape];
     Config {
+        architecture: if shape == 1 { Architecture::Qwen2 } else { Architecture::Qwen3 },
         vocab_size: VOCABULARY,
         hidden_size: hidden,
         intermediate_size: inner,
@@ -82,7 +83,15 @@ pub(crate) fn model(config: &Config, salt: u64, dtype: DType) -> Qwen3 {
             ("mlp.up_proj", vec![inner, hidden], scale, 0.0),
             ("mlp.down_proj", vec![hidden, inner], scale, 0.0),
         ] {
-            add(&format!("model.layers.{layer}.{part}.weight"), &shape, scale, middle);
+            let is_qwen2 = config.architecture == Architecture::Qwen2;
+            if !(is_qwen2 && part.ends_with("_norm")) {
+                add(&format!("model.layers.{layer}.{part}.weight"), &shape, scale, middle);
+            }
+            if is_qwen2
+                && ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"].contains(&part)
+            {
+                add(&format!("model.layers.{layer}.{part}.bias"), &shape[..1], 0.3, 0.0);
+            }
         }
     }
     let weights = Weights::from_tensors(tensors, dtype, &Device::Cpu);

@@ -1,6 +1,6 @@
 //! The configuration of an SFT run: `configs/tiny/sft.toml`. No defaults: a number lives in one place.
 
-use agentflow_model::Config;
+use agentflow_model::{Architecture, Config};
 use serde::{Deserialize, Serialize};
 
 use crate::adamw::OptimizerConfig;
@@ -183,6 +183,7 @@ impl SftConfig {
     pub(crate) fn model_config(&self) -> Config {
         let model = &self.model;
         Config {
+            architecture: Architecture::Qwen3,
             vocab_size: self.tokenizer.vocab_size,
             hidden_size: model.hidden_size,
             intermediate_size: model.intermediate_size,
