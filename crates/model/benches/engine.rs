@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use agentflow_llm::Sampling;
 use agentflow_model::{
-    Completion, Config, Engine, Grammar, Limits, Qwen3, Request, Sample, Tokenizer, Weights,
+    Completion, Config, Engine, Grammar, Limits, Qwen3, Request, Sample, Tokenizer, Weights, ops,
 };
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Map, Value, json};
@@ -36,6 +36,10 @@ fn main() {
     };
     let large_vocabulary = Config { vocab_size: VOCABULARY, ..small.clone() };
     let tokenizer = Arc::new(tokenizer());
+
+    for rows in [1, 16, 512] {
+        products(rows);
+    }
 
     let model = random_model(&small);
     for batch in [1, 16] {
@@ -99,6 +103,28 @@ fn main() {
     println!("figure engine.mean_length_free {:.1} tokens", lengths.0);
     println!("figure engine.mean_length_grammar {:.1} tokens", lengths.1);
     println!("figure engine.grammar_overhead {:.1} %", (constrained / free - 1.0) * 100.0);
+}
+
+/// The engine's matrix product beside the one of training, which is faster for many rows but gives a row other bits
+/// when other rows come and go.
+fn products(rows: usize) {
+    let random = |shape: (usize, usize)| {
+        let tensor = Tensor::rand(-1.0f32, 1.0, shape, &Device::Cpu);
+        tensor.expect("a tensor")
+    };
+    let (x, weight) = (random((rows, 1024)), random((3072, 1024)));
+    let work = 2.0 * rows as f64 * 1024.0 * 3072.0;
+    let rate = |product: fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>| {
+        best(20, || {
+            let start = Instant::now();
+            std::hint::black_box(product(&x, &weight)).expect("shapes that agree");
+            work / start.elapsed().as_secs_f64() / 1e9
+        })
+    };
+    let (ours, general) = (rate(ops::row_linear), rate(ops::linear));
+    println!("figure engine.product_{rows}_rows {ours:.1} GFLOP/s");
+    println!("figure engine.general_product_{rows}_rows {general:.1} GFLOP/s");
+    println!("figure engine.product_{rows}_rows_vs_general {:.2} x", ours / general);
 }
 
 fn best(times: usize, mut f: impl FnMut() -> f64) -> f64 {

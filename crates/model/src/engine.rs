@@ -22,7 +22,7 @@ use std::sync::{Arc, OnceLock, mpsc};
 
 use candle_core::DType;
 
-pub use request::{Completion, Event, Reply, Request, Sample, Token};
+pub use request::{Completion, Event, Reply, Request, Sample, Times, Token};
 
 use crate::error::{ModelError, Result};
 use crate::model_dir::LoadedModel;
@@ -55,6 +55,23 @@ impl Default for Limits {
             prefill_tokens: 512,
             share_prefixes: true,
             kept_tokens: 8 * 1024,
+        }
+    }
+}
+
+impl Limits {
+    /// Limits under which keys and values take `bytes` of memory, a ninth of it for earlier prompts;
+    /// more only where a single reply that fills `context` needs it.
+    pub fn of_memory(model: &Qwen3, context: usize, bytes: usize) -> Self {
+        let shape = model.kv_shape();
+        let size = if model.is_exact() { 4 } else { model.dtype().size_in_bytes() };
+        let token = shape.layers * 2 * shape.heads.block_values() / BLOCK_TOKENS * size;
+        let tokens = bytes / token.max(1);
+        let limits = Self::default();
+        Self {
+            kv_tokens: (tokens / 9 * 8).min(limits.kv_tokens).max(context + 2 * BLOCK_TOKENS),
+            kept_tokens: (tokens / 9).min(limits.kept_tokens),
+            ..limits
         }
     }
 }

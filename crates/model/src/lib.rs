@@ -29,7 +29,9 @@ mod weights;
 
 pub use chat_template::ChatTemplate;
 pub use config::{Architecture, Config};
-pub use engine::{Completion, Engine, Event, Limits, Reply, Request, Sample, Statistics, Token};
+pub use engine::{
+    Completion, Engine, Event, Limits, Reply, Request, Sample, Statistics, Times, Token,
+};
 pub use error::{ModelError, Result};
 pub use grammar::{Constraint, Grammar, TokenMask};
 pub use kv_cache::KvCache;

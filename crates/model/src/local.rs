@@ -21,6 +21,9 @@ pub struct Local {
     inner: Arc<Inner>,
 }
 
+/// Bytes that keys and values may take; those of 0.6 billion parameters in f32 need 224 KiB a token.
+const KV_MEMORY: usize = 4 << 30;
+
 struct Inner {
     loaded: LoadedModel,
     engine: Engine,
@@ -57,9 +60,7 @@ impl Local {
             num_ctx: Some(context as u32),
             prompt_profile: Some(loaded.prompt_profile.clone()),
         };
-        let limits = Limits::default();
-        // A single reply may fill the whole context, whatever its length.
-        let limits = Limits { kv_tokens: limits.kv_tokens.max(2 * context), ..limits };
+        let limits = Limits::of_memory(&loaded.model, context, KV_MEMORY);
         let engine = Engine::new(&loaded, context, limits);
         let grammar = OnceLock::new();
         Self { inner: Arc::new(Inner { loaded, engine, info, context, grammar }) }

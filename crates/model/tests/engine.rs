@@ -238,6 +238,10 @@ fn what_cannot_run_is_refused_with_numbers() {
         refused(vec![5; 512], 5),
         ModelError::ContextTooLong { prompt: 512, context: 512 }
     ));
+    // As much as asked for, but always a whole context. A token of this model has 2 layers of 2 keys and 2 values of 16.
+    let limits = Limits::of_memory(&model, 512, 9 * 1000 * 512);
+    assert_eq!((limits.kv_tokens, limits.kept_tokens), (8000, 1000));
+    assert_eq!(Limits::of_memory(&model, 512, 0).kv_tokens, 512 + 32);
     let none = Request::group(vec![5], Sample::new(sampling(1.0, 1), 0), 1);
     let none = &complete(&engine, vec![none])[0][0];
     assert_eq!((none.tokens.len(), none.finish), (0, Finish::Length));

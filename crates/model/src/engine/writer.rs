@@ -103,3 +103,52 @@ impl Writer {
         beginnings.filter(|start| self.text.ends_with(start)).map(str::len).max().unwrap_or(0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundled;
+
+    /// The bundled tokenizer, which has a token for every byte; `</think>` is played by another token.
+    fn tokenizer() -> Arc<Tokenizer> {
+        let files = bundled::files();
+        let loaded = files.load(candle_core::DType::F32, &candle_core::Device::Cpu);
+        loaded.expect("the bundled planner").tokenizer
+    }
+
+    fn pieces(writer: &mut Writer, ids: &[u32]) -> (String, String) {
+        let (mut thinking, mut text) = (String::new(), String::new());
+        let events = ids.iter().map(|id| writer.push(*id)).collect::<Vec<_>>();
+        for event in events.into_iter().chain([writer.finish()]).flatten() {
+            match event {
+                Event::Thinking(piece) => thinking.push_str(&piece),
+                Event::Text(piece) => text.push_str(&piece),
+                other => panic!("{other:?}"),
+            }
+        }
+        (thinking, text)
+    }
+
+    #[test]
+    fn thinking_and_text_part_at_the_end_of_thinking() {
+        let tokenizer = tokenizer();
+        let mut ids = tokenizer.encode("First, 7 £ of 9").expect("it encodes");
+        let end = 2;
+        ids.push(end);
+        ids.extend(tokenizer.encode("The end, 7 € all").expect("it encodes"));
+        let stop = vec![" of".to_owned(), "€ al".to_owned()];
+        let mut writer = Writer::new(tokenizer.clone(), Some(end), stop);
+        let (thinking, text) = pieces(&mut writer, &ids);
+        assert_eq!((thinking.as_str(), text.as_str()), ("First, 7 £ of 9", "The end, 7 "));
+        assert_eq!((writer.thinking, writer.text, writer.stopped), (thinking, text, true));
+    }
+
+    #[test]
+    fn what_only_looked_like_a_stop_text_comes_after_all() {
+        let tokenizer = tokenizer();
+        let ids = tokenizer.encode("one two th").expect("it encodes");
+        let mut writer = Writer::new(tokenizer, None, vec!["twice".to_owned(), "three".to_owned()]);
+        let (_, text) = pieces(&mut writer, &ids);
+        assert_eq!((text.as_str(), writer.stopped), ("one two th", false));
+    }
+}
