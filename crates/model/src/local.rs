@@ -58,6 +58,20 @@ impl Local {
         Ok(Self { inner: Arc::new(Inner { loaded, info, context, grammar: OnceLock::new() }) })
     }
 
+    /// What was loaded, for those who need more of the model than its replies.
+    pub fn loaded(&self) -> &LoadedModel {
+        &self.inner.loaded
+    }
+
+    /// As [`ChatModel::stream`], continuing the tokens `prompt` in place of `request.messages`.
+    pub fn stream_ids(
+        &self,
+        prompt: Vec<u32>,
+        request: ChatRequest,
+    ) -> BoxStream<'static, std::result::Result<ChatEvent, ChatError>> {
+        self.stream_with(request, move |_, _| Ok(prompt))
+    }
+
     /// Generates one reply, giving its pieces to `on_event` until it returns false; then the rest is not generated.
     ///
     /// # Errors
@@ -67,7 +81,17 @@ impl Local {
         request: &ChatRequest,
         on_event: &mut dyn FnMut(ChatEvent) -> bool,
     ) -> Result<ChatReply> {
-        let mut reply = Reply::new(&self.inner, request)?;
+        let prompt = self.inner.prompt(request)?;
+        self.generate_from(prompt, request, on_event)
+    }
+
+    fn generate_from(
+        &self,
+        prompt: Vec<u32>,
+        request: &ChatRequest,
+        on_event: &mut dyn FnMut(ChatEvent) -> bool,
+    ) -> Result<ChatReply> {
+        let mut reply = Reply::new(&self.inner, request, prompt)?;
         while reply.finish.is_none() {
             let Some(event) = reply.next_token()? else { continue };
             if !on_event(event) {
@@ -76,9 +100,36 @@ impl Local {
         }
         reply.into_chat_reply(on_event)
     }
+
+    /// Streams the reply to the tokens that `prompt` makes of the request.
+    fn stream_with(
+        &self,
+        request: ChatRequest,
+        prompt: impl FnOnce(&Inner, &ChatRequest) -> Result<Vec<u32>> + Send + 'static,
+    ) -> BoxStream<'static, std::result::Result<ChatEvent, ChatError>> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let model = self.clone();
+        // Forward passes would block the runtime's threads. A dropped stream closes the channel, which ends the loop.
+        tokio::task::spawn_blocking(move || {
+            let result = prompt(&model.inner, &request).and_then(|prompt| {
+                model.generate_from(prompt, &request, &mut |event| sender.send(Ok(event)).is_ok())
+            });
+            let _ = sender.send(finished(&request, result).map(ChatEvent::Done));
+        });
+        futures::stream::unfold(receiver, |mut receiver| async {
+            receiver.recv().await.map(|event| (event, receiver))
+        })
+        .boxed()
+    }
 }
 
 impl Inner {
+    /// The tokens of the rendered messages.
+    fn prompt(&self, request: &ChatRequest) -> Result<Vec<u32>> {
+        let LoadedModel { tokenizer, template, .. } = &self.loaded;
+        tokenizer.encode(&template.render(&request.messages, request.think)?)
+    }
+
     fn grammar(&self) -> Result<&Grammar> {
         if let Some(grammar) = self.grammar.get() {
             return Ok(grammar);
@@ -118,9 +169,8 @@ enum Phase {
 }
 
 impl<'a> Reply<'a> {
-    fn new(inner: &'a Inner, request: &'a ChatRequest) -> Result<Self> {
-        let LoadedModel { model, tokenizer, template, .. } = &inner.loaded;
-        let prompt = tokenizer.encode(&template.render(&request.messages, request.think)?)?;
+    fn new(inner: &'a Inner, request: &'a ChatRequest, prompt: Vec<u32>) -> Result<Self> {
+        let LoadedModel { model, tokenizer, .. } = &inner.loaded;
         if prompt.len() >= inner.context {
             return Err(ModelError::ContextTooLong {
                 prompt: prompt.len(),
@@ -267,17 +317,7 @@ impl ChatModel for Local {
         &self,
         request: ChatRequest,
     ) -> BoxStream<'_, std::result::Result<ChatEvent, ChatError>> {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let model = self.clone();
-        // Forward passes would block the runtime's threads. A dropped stream closes the channel, which ends the loop.
-        tokio::task::spawn_blocking(move || {
-            let result = model.generate(&request, &mut |event| sender.send(Ok(event)).is_ok());
-            let _ = sender.send(finished(&request, result).map(ChatEvent::Done));
-        });
-        futures::stream::unfold(receiver, |mut receiver| async {
-            receiver.recv().await.map(|event| (event, receiver))
-        })
-        .boxed()
+        self.stream_with(request, Inner::prompt)
     }
 }
 
