@@ -9,6 +9,7 @@ use agentflow_model::bundled;
 use agentflow_serve::{Limits, Server};
 use anyhow::{Context, anyhow};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::Failure;
 use crate::arguments::ServeArgs;
@@ -24,6 +25,7 @@ pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
 
 async fn serve(args: &ServeArgs) -> Result<(), Failure> {
     let shutdown = interrupt::on_ctrl_c();
+    on_terminate(shutdown.clone());
     let name = name(args)?;
     // Before the model, which takes longer: a port that is taken is known at once.
     let address = SocketAddr::new(args.host, args.port);
@@ -51,6 +53,20 @@ async fn serve(args: &ServeArgs) -> Result<(), Failure> {
     let until = async move { shutdown.cancelled().await };
     server.serve(listener, until, grace).await.context("the server failed").map_err(Failure::Work)
 }
+
+/// Has `shutdown` cancelled by SIGTERM, too: it is how services are ended.
+#[cfg(unix)]
+fn on_terminate(shutdown: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+    tokio::spawn(async move {
+        terminate.recv().await;
+        shutdown.cancel();
+    });
+}
+
+#[cfg(not(unix))]
+fn on_terminate(_: CancellationToken) {}
 
 /// What clients call the model.
 fn name(args: &ServeArgs) -> Result<String, Failure> {

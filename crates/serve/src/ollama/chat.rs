@@ -91,9 +91,9 @@ pub(crate) async fn chat(
     let replying = Replying::start(&shared, model, ask).await?;
     if stream {
         return lines::respond(replying, move |event| match event {
-            Event::Thinking(piece) => json!(Line::new(&name, message("", &piece))),
-            Event::Text(piece) => json!(Line::new(&name, message(&piece, ""))),
-            Event::Done(finished) => json!(Line::last(&name, message("", ""), &finished)),
+            Event::Thinking(piece) => lines::json(&Line::new(&name, message("", &piece))),
+            Event::Text(piece) => lines::json(&Line::new(&name, message(&piece, ""))),
+            Event::Done(finished) => lines::json(&Line::last(&name, message("", ""), &finished)),
         })
         .await;
     }

@@ -8,8 +8,8 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::wire::nanoseconds;
 use crate::body;
@@ -35,6 +35,20 @@ struct OldBody {
     prompt: String,
 }
 
+#[derive(Serialize)]
+struct Embedded<'a> {
+    model: &'a str,
+    embeddings: Vec<Vec<f32>>,
+    total_duration: u64,
+    load_duration: u64,
+    prompt_eval_count: usize,
+}
+
+#[derive(Serialize)]
+struct OldEmbedded {
+    embedding: Vec<f32>,
+}
+
 pub(crate) async fn embed(
     State(shared): State<Arc<Shared>>,
     bytes: Result<Bytes, BytesRejection>,
@@ -51,13 +65,13 @@ pub(crate) async fn embed(
         tokens += embedding.tokens;
         vectors.push(cut(embedding.vector, body.dimensions));
     }
-    Ok(Json(json!({
-        "model": body.model,
-        "embeddings": vectors,
-        "total_duration": nanoseconds(started.elapsed()),
-        "load_duration": nanoseconds(loaded),
-        "prompt_eval_count": tokens,
-    }))
+    Ok(Json(Embedded {
+        model: &body.model,
+        embeddings: vectors,
+        total_duration: nanoseconds(started.elapsed()),
+        load_duration: nanoseconds(loaded),
+        prompt_eval_count: tokens,
+    })
     .into_response())
 }
 
@@ -68,11 +82,11 @@ pub(crate) async fn embeddings(
     let body: OldBody = body::read(bytes)?;
     let model = shared.model(&body.model)?;
     if body.prompt.is_empty() {
-        return Ok(Json(json!({"embedding": []})).into_response());
+        return Ok(Json(OldEmbedded { embedding: Vec::new() }).into_response());
     }
     let _slot = shared.gate.enter().await?;
     let embedding = model.embed(&body.prompt, true).await?;
-    Ok(Json(json!({"embedding": embedding.vector})).into_response())
+    Ok(Json(OldEmbedded { embedding: embedding.vector }).into_response())
 }
 
 /// One text or several; an empty one alone is none.

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::lines;
 use super::wire::{Logprob, Metrics, done_reason, logprobs, now, schema, think, top_logprobs};
@@ -76,9 +76,11 @@ pub(crate) async fn generate(
     let replying = Replying::start(&shared, model, ask).await?;
     if stream {
         return lines::respond(replying, move |event| match event {
-            Event::Thinking(piece) => json!(Line::new(&name, "", &piece)),
-            Event::Text(piece) => json!(Line::new(&name, &piece, "")),
-            Event::Done(finished) => json!(Line::new(&name, "", "").ending(&finished, is_raw)),
+            Event::Thinking(piece) => lines::json(&Line::new(&name, "", &piece)),
+            Event::Text(piece) => lines::json(&Line::new(&name, &piece, "")),
+            Event::Done(finished) => {
+                lines::json(&Line::new(&name, "", "").ending(&finished, is_raw))
+            }
         })
         .await;
     }

@@ -6,7 +6,7 @@ use axum::body::{Body, Bytes};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
-use serde_json::Value;
+use serde::Serialize;
 
 use crate::error::ServeError;
 use crate::reply::{Event, Replying};
@@ -15,11 +15,18 @@ use crate::reply::{Event, Replying};
 /// later it is a line of its own.
 pub(super) async fn respond(
     replying: Replying,
-    line: impl Fn(Event) -> Value + Send + 'static,
+    line: impl Fn(Event) -> String + Send + 'static,
 ) -> Result<Response, ServeError> {
     let lines = replying.begun().await?.map(move |event| {
-        let value = event.map_or_else(|error| error.to_json(), &line);
-        Ok::<_, Infallible>(Bytes::from(format!("{value}\n")))
+        let line = event.map_or_else(|error| json(&error.to_json()), &line);
+        Ok::<_, Infallible>(Bytes::from(line))
     });
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
+}
+
+/// `value` on a line.
+pub(super) fn json(value: &impl Serialize) -> String {
+    let mut line = serde_json::to_string(value).expect("texts and numbers serialize");
+    line.push('\n');
+    line
 }
