@@ -175,7 +175,8 @@ def openai_chat_and_stream_agree():
 
 @check
 def openai_stream_helper():
-    ask = dict(model=MODEL, messages=QUESTION, temperature=0, max_completion_tokens=16)
+    # Enough to end by itself: the helper raises where a reply was cut off.
+    ask = dict(model=MODEL, messages=QUESTION, temperature=0, max_completion_tokens=200)
     with compatible.chat.completions.stream(**ask) as stream:
         deltas = [event.delta for event in stream if event.type == "content.delta"]
         final = stream.get_final_completion()

@@ -1,7 +1,7 @@
 //! Our own engine as a served model: prompts as tokens, embeddings, and log-probabilities.
 
 use agentflow_llm::{ChatError, ChatEvent, ChatModel};
-use agentflow_model::{Local, ModelError};
+use agentflow_model::{LoadedModel, Local, ModelError};
 use async_trait::async_trait;
 use candle_core::{DType, Tensor};
 use futures::stream::{self, BoxStream, StreamExt};
@@ -41,27 +41,13 @@ impl ServedModel for ServedLocal {
         &self.card
     }
 
-    fn tokens(&self, prompt: &Prompt) -> Result<Option<Vec<u32>>, ChatError> {
-        let loaded = self.model.loaded();
-        let text = match prompt {
-            Prompt::Raw(text) => text.clone(),
-            Prompt::Chat(chat) => {
-                let messages: Vec<Value> = chat.messages.iter().map(|turn| json!(turn)).collect();
-                let rendered =
-                    loaded.template.render_json(&messages, &chat.tools, Some(chat.think), true);
-                // The messages are the client's, so what the template has against them is, too.
-                rendered.map_err(|error| ChatError::BadRequest { text: error.to_string() })?
-            }
-        };
-        loaded.tokenizer.encode(&text).map(Some).map_err(failed)
+    async fn tokens(&self, prompt: &Prompt) -> Result<Option<Vec<u32>>, ChatError> {
+        let prompt = prompt.clone();
+        self.compute(move |model| tokens(model, &prompt).map(Some)).await
     }
 
     fn stream(&self, job: Job) -> BoxStream<'_, Result<ChatEvent, ChatError>> {
-        let tokens = match job.tokens {
-            Some(tokens) => Ok(tokens),
-            None => self.tokens(&job.prompt).map(Option::unwrap_or_default),
-        };
-        match tokens {
+        match job.tokens.map_or_else(|| tokens(&self.model, &job.prompt), Ok) {
             Ok(tokens) => self.model.stream_ids(tokens, job.request),
             Err(error) => stream::iter([Err(error)]).boxed(),
         }
@@ -80,6 +66,21 @@ impl ServedModel for ServedLocal {
     ) -> Result<Vec<ScoredToken>, ChatError> {
         let (ids, from) = ([prompt, completion].concat(), prompt.len());
         self.compute(move |model| score(model, &ids, from, top).map_err(failed)).await
+    }
+}
+
+/// The prompt as the model reads it.
+fn tokens(model: &Local, prompt: &Prompt) -> Result<Vec<u32>, ChatError> {
+    let LoadedModel { tokenizer, template, .. } = model.loaded();
+    let encode = |text: &str| tokenizer.encode(text).map_err(failed);
+    match prompt {
+        Prompt::Raw(text) => encode(text),
+        Prompt::Chat(chat) => {
+            let messages: Vec<Value> = chat.messages.iter().map(|turn| json!(turn)).collect();
+            let text = template.render_json(&messages, &chat.tools, Some(chat.think), true);
+            // The messages are the client's, so what the template has against them is, too.
+            encode(&text.map_err(|error| ChatError::BadRequest { text: error.to_string() })?)
+        }
     }
 }
 

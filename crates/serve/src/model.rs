@@ -16,7 +16,7 @@ pub trait ServedModel: Send + Sync {
     ///
     /// # Errors
     /// A prompt that the template refuses.
-    fn tokens(&self, prompt: &Prompt) -> Result<Option<Vec<u32>>, ChatError> {
+    async fn tokens(&self, prompt: &Prompt) -> Result<Option<Vec<u32>>, ChatError> {
         let _ = prompt;
         Ok(None)
     }

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use agentflow_llm::{ChatError, ChatEvent, ChatReply, ChatRequest, Finish, Usage};
+use agentflow_llm::{ChatError, ChatEvent, ChatReply, ChatRequest, Finish, Message, Usage};
 use futures::stream::{self, Stream, StreamExt};
 use tokio::sync::mpsc;
 
 use crate::error::ServeError;
 use crate::gate::Slot;
-use crate::model::{Job, Prompt, ScoredToken, ServedModel};
+use crate::model::{Job, Prompt, ScoredToken, ServedModel, unsupported};
 use crate::pieces::Pieces;
 use crate::server::Shared;
 use crate::tool_calls::ToolCall;
@@ -171,7 +171,7 @@ async fn generate(
     mut clock: Clock,
     sender: &Sender,
 ) -> Result<(), ServeError> {
-    let job = prepare(model, &ask)?;
+    let job = prepare(model, &ask).await?;
     let prompt = job.tokens.clone();
     let takes_calls = matches!(&ask.prompt, Prompt::Chat(chat) if !chat.tools.is_empty());
     let mut pieces = Pieces::new(&job.request.stop, takes_calls);
@@ -223,17 +223,10 @@ async fn generate(
 }
 
 /// Reads the prompt and bounds the reply by the context.
-fn prepare(model: &dyn ServedModel, ask: &Ask) -> Result<Job, ServeError> {
+async fn prepare(model: &dyn ServedModel, ask: &Ask) -> Result<Job, ServeError> {
     let card = model.card();
     let context = ask.num_ctx.unwrap_or(u32::MAX).min(card.context_length);
-    // Long texts take a while, and other requests share this thread.
-    let tokens = match tokio::runtime::Handle::current().runtime_flavor() {
-        tokio::runtime::RuntimeFlavor::MultiThread => {
-            tokio::task::block_in_place(|| model.tokens(&ask.prompt))?
-        }
-        _ => model.tokens(&ask.prompt)?,
-    };
-    let (tokens, room) = match tokens {
+    let (tokens, room) = match model.tokens(&ask.prompt).await? {
         Some(tokens) => {
             let tokens = [ask.before.as_slice(), &tokens].concat();
             if tokens.len() >= context as usize {
@@ -244,7 +237,7 @@ fn prepare(model: &dyn ServedModel, ask: &Ask) -> Result<Job, ServeError> {
             (Some(tokens), room)
         }
         None if ask.before.is_empty() => (None, context),
-        None => return Err(crate::model::unsupported(card, "context").into()),
+        None => return Err(unsupported(card, "context").into()),
     };
     if tokens.as_ref().is_some_and(Vec::is_empty) {
         return Err(ServeError::bad_request("the prompt is empty"));
@@ -257,9 +250,8 @@ fn prepare(model: &dyn ServedModel, ask: &Ask) -> Result<Job, ServeError> {
 
 /// What [`ChatRequest::check`] refuses, but for the messages, which stand in the prompt.
 fn check(request: &ChatRequest) -> Result<(), ServeError> {
-    let messages = vec![agentflow_llm::Message::user("")];
-    let request = ChatRequest { messages, schema: None, ..request.clone() };
-    Ok(request.check()?)
+    let messages = vec![Message::user("")];
+    Ok(ChatRequest { messages, ..request.clone() }.check()?)
 }
 
 /// Replies that are an error to us, and an answer on the wire: what was asked of the text, the client checks.
@@ -280,7 +272,7 @@ async fn score(
     top: usize,
 ) -> Result<Vec<ScoredToken>, ServeError> {
     let (Some(prompt), Some(completion)) = (prompt, &reply.token_ids) else {
-        return Err(crate::model::unsupported(model.card(), "logprobs").into());
+        return Err(unsupported(model.card(), "logprobs").into());
     };
     Ok(model.score(prompt, completion, top).await?)
 }

@@ -167,13 +167,13 @@ pub(crate) fn tagged(name: &str) -> String {
 
 async fn no_such_page(request: Request) -> Response {
     let path = request.uri().path();
-    let message = format!("{} is not served here; see docs/serve.md for what is", path);
+    let message = format!("{path} is not served here; see docs/serve.md for what is");
     refuse(path, ServeError::new(StatusCode::NOT_FOUND, message))
 }
 
 async fn no_such_method(request: Request) -> Response {
     let path = request.uri().path();
-    let message = format!("{} does not take {}", path, request.method());
+    let message = format!("{path} does not take {}", request.method());
     refuse(path, ServeError::new(StatusCode::METHOD_NOT_ALLOWED, message))
 }
 
