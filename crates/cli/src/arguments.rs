@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -40,6 +41,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ToolsCommand,
     },
+    /// Serve a local model to every client of Ollama or OpenAI
+    Serve(ServeArgs),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -223,6 +226,38 @@ pub(crate) struct SftArgs {
     /// Where run directories are made
     #[arg(long, value_name = "DIR", default_value = "runs")]
     pub(crate) runs: PathBuf,
+}
+
+/// Serve a local model to every client of Ollama or OpenAI
+///
+/// Clients of Ollama take `http://127.0.0.1:11435` (or OLLAMA_HOST) as the address, those of OpenAI
+/// `http://127.0.0.1:11435/v1` with any key. The port is Ollama's and one, so that both run side by side. Ctrl-c ends it.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Model directory, or `bundled` for the tiny planner in this binary
+    #[arg(long, value_name = "DIR", default_value = "bundled")]
+    pub(crate) model: String,
+    /// What clients call it [default: the directory's name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Address to listen on; any but the default lets other machines in, without a password
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub(crate) host: IpAddr,
+    /// Port to listen on; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 11435)]
+    pub(crate) port: u16,
+    /// Context window in tokens [default: what the model was made for]
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) num_ctx: Option<u32>,
+    /// Replies under way at the same time
+    #[arg(long, value_name = "REPLIES", default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=4096))]
+    pub(crate) concurrency: u64,
+    /// Requests that may wait; further ones are answered 503
+    #[arg(long, value_name = "REQUESTS", default_value_t = 512)]
+    pub(crate) queue: usize,
+    /// How long replies under way may take after ctrl-c
+    #[arg(long, value_name = "SECONDS", default_value_t = 30.0, value_parser = seconds, allow_negative_numbers = true)]
+    pub(crate) grace: f64,
 }
 
 fn temperature(text: &str) -> Result<f64, String> {

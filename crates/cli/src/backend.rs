@@ -53,7 +53,7 @@ pub(crate) async fn choose(args: &ModelArgs, narrator: &Narrator) -> Result<Chos
                     ))
                 })?,
             };
-            (connect(host, name, args).await?, Profile::Full)
+            connect(host, name, args).await?
         }
         Backend::Openai => (openai(args)?, Profile::Full),
         Backend::Local => local(args)?,
@@ -100,7 +100,7 @@ async fn automatic(
     let reason = match ollama::probe(&host).await {
         Ok(probe) => match &args.model {
             Some(name) if probe.has(name) => {
-                return Ok((connect(host, name.clone(), args).await?, Profile::Full));
+                return connect(host, name.clone(), args).await;
             }
             // A model that was asked for by name is not replaced by another.
             Some(name) => {
@@ -113,7 +113,7 @@ async fn automatic(
             None => match preferred(&probe.models) {
                 Some(name) => {
                     narrator.note(&format!("model: {name} on Ollama at {}", host.url()));
-                    return Ok((connect(host, name, args).await?, Profile::Full));
+                    return connect(host, name, args).await;
                 }
                 None => "Ollama has no model; `ollama pull qwen3:8b` gets one".to_owned(),
             },
@@ -172,13 +172,15 @@ async fn connect(
     host: Host,
     name: String,
     args: &ModelArgs,
-) -> Result<Box<dyn ChatModel>, Failure> {
+) -> Result<(Box<dyn ChatModel>, Profile), Failure> {
     let config = OllamaConfig {
         num_ctx: args.num_ctx(),
         timeouts: timeouts(args),
         ..OllamaConfig::new(host, name)
     };
-    Ok(Box::new(Ollama::connect(config).await.map_err(Failure::work)?))
+    let model = Ollama::connect(config).await.map_err(Failure::work)?;
+    let profile = profile(&model)?;
+    Ok((Box::new(model), profile))
 }
 
 async fn pulled(host: &Host) -> Result<Option<String>, Failure> {
@@ -226,15 +228,20 @@ fn timeouts(args: &ModelArgs) -> Timeouts {
 
 /// The model directory that was named, or the planner in the binary.
 fn local(args: &ModelArgs) -> Result<(Box<dyn ChatModel>, Profile), Failure> {
-    let (files, name) = match &args.model {
-        Some(dir) => (ModelFiles::directory(Path::new(dir)).map_err(Failure::work)?, dir.as_str()),
-        None => (bundled::files(), bundled::NAME),
-    };
-    // Processors compute f32 fastest, whatever the files hold.
-    let model = Local::load(&files, name, Some(args.num_ctx()), DType::F32, &Device::Cpu)
-        .map_err(Failure::work)?;
+    let name = args.model.as_deref().unwrap_or(bundled::NAME);
+    let model = load(args.model.as_deref(), name, Some(args.num_ctx()))?;
     let profile = profile(&model)?;
     Ok((Box::new(model), profile))
+}
+
+/// Loads the model in `dir`, or the planner in the binary; records call it `name`.
+pub(crate) fn load(dir: Option<&str>, name: &str, num_ctx: Option<u32>) -> Result<Local, Failure> {
+    let files = match dir {
+        Some(dir) => ModelFiles::directory(Path::new(dir)).map_err(Failure::work)?,
+        None => bundled::files(),
+    };
+    // Processors compute f32 fastest, whatever the files hold.
+    Local::load(&files, name, num_ctx, DType::F32, &Device::Cpu).map_err(Failure::work)
 }
 
 /// The prompts that a model was trained on; the full ones where it does not say.

@@ -9,6 +9,7 @@ mod narrate;
 mod output;
 mod progress;
 mod run_record;
+mod serve;
 mod solve;
 mod tools;
 mod train;
@@ -101,5 +102,6 @@ fn run(command: Command) -> Result<(), Failure> {
         },
         Command::Train { command: TrainCommand::Sft(args) } => train::sft(args),
         Command::Tools { command } => tools::run(command),
+        Command::Serve(args) => serve::run(args),
     }
 }

@@ -182,6 +182,7 @@ impl Ollama {
         ollama.info.digest = Some(local.digest.clone()).filter(|digest| !digest.is_empty());
         let show = ollama.show(&ollama.config.model).await?;
         ollama.can_think = OnceCell::new_with(Some(show.can_think()));
+        ollama.info.prompt_profile = show.prompt_profile().map(str::to_owned);
         if let Some(trained) = show.trained_context()
             && trained < u64::from(ollama.config.num_ctx)
         {

@@ -1,16 +1,21 @@
 //! Chat templates: messages to the prompt text a model was trained on, by the Jinja template it ships.
 
+use std::io::{self, Write};
+
 use agentflow_llm::{Message, Role};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Serde;
+use minijinja::value::{Kwargs, Serde};
 use minijinja::{Environment, Error, ErrorKind, Value, context};
+use serde::Serialize;
 use serde_json::json;
+use serde_json::ser::Formatter;
 
 use crate::error::{ModelError, Result};
 
 /// A compiled chat template.
 pub struct ChatTemplate {
     environment: Environment<'static>,
+    source: String,
     place: String,
 }
 
@@ -32,10 +37,16 @@ impl ChatTemplate {
                 Err(Error::new(ErrorKind::InvalidOperation, message))
             },
         );
+        environment.add_filter("tojson", to_json);
         environment
             .add_template_owned("chat", source.to_owned())
             .map_err(|e| ModelError::Template { place: place.to_owned(), problem: describe(&e) })?;
-        Ok(Self { environment, place: place.to_owned() })
+        Ok(Self { environment, source: source.to_owned(), place: place.to_owned() })
+    }
+
+    /// The template itself, in Jinja.
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
     /// The prompt text of `messages`, up to where the model's reply starts.
@@ -60,15 +71,70 @@ impl ChatTemplate {
             .iter()
             .map(|message| json!({"role": role_name(message.role), "content": message.content}))
             .collect();
+        self.render_json(&messages, &[], think, add_generation_prompt)
+    }
+
+    /// As [`ChatTemplate::render_with`], of messages with whatever fields the template reads (`tool_calls`,
+    /// `reasoning_content`, …), and with the definitions of `tools`.
+    ///
+    /// # Errors
+    /// If the template refuses the messages.
+    pub fn render_json(
+        &self,
+        messages: &[serde_json::Value],
+        tools: &[serde_json::Value],
+        think: Option<bool>,
+        add_generation_prompt: bool,
+    ) -> Result<String> {
         let enable_thinking = think.map_or(Value::UNDEFINED, Value::from);
+        // Templates ask `if tools`; without any they are not defined, as in transformers.
+        let tools = if tools.is_empty() { Value::UNDEFINED } else { Value::from(Serde(tools)) };
         self.environment
             .get_template("chat")
             .and_then(|template| {
                 template.render(context! {
-                    messages => Serde(&messages), add_generation_prompt, enable_thinking
+                    messages => Serde(messages), tools, add_generation_prompt, enable_thinking
                 })
             })
             .map_err(|e| ModelError::Template { place: self.place.clone(), problem: describe(&e) })
+    }
+}
+
+/// `tojson` as transformers has it: Python's `json.dumps`, where minijinja's own would escape for HTML.
+fn to_json(value: &Value, options: Kwargs) -> std::result::Result<String, Error> {
+    let unwritable = |error: serde_json::Error| {
+        Error::new(ErrorKind::InvalidOperation, format!("cannot write it as JSON: {error}"))
+    };
+    let indent: Option<usize> = options.get("indent")?;
+    let _: Option<bool> = options.get("ensure_ascii")?; // transformers' own default is false
+    options.assert_all_used()?;
+    let mut json = Vec::new();
+    match indent {
+        Some(width) => {
+            let indent = b" ".repeat(width);
+            let formatter = serde_json::ser::PrettyFormatter::with_indent(&indent);
+            value.serialize(&mut serde_json::Serializer::with_formatter(&mut json, formatter))
+        }
+        None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut json, Spaced)),
+    }
+    .map_err(unwritable)?;
+    Ok(String::from_utf8_lossy(&json).into_owned())
+}
+
+/// Python's separators, `, ` and `: `.
+struct Spaced;
+
+impl Formatter for Spaced {
+    fn begin_array_value<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        out.write_all(if first { b"" } else { b", " })
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        out.write_all(if first { b"" } else { b", " })
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        out.write_all(b": ")
     }
 }
 

@@ -95,11 +95,16 @@ impl Local {
     /// # Errors
     /// A template that refuses the messages, a prompt that is too long, or a schema that the grammar refuses.
     pub fn request(&self, request: &ChatRequest) -> Result<Request> {
-        let Inner { loaded, context, .. } = &*self.inner;
-        let prompt = loaded.template.render(&request.messages, request.think)?;
-        let prompt = loaded.tokenizer.encode(&prompt)?;
-        if prompt.len() >= *context {
-            return Err(ModelError::ContextTooLong { prompt: prompt.len(), context: *context });
+        let LoadedModel { template, tokenizer, .. } = self.loaded();
+        let prompt = template.render(&request.messages, request.think)?;
+        self.request_after(tokenizer.encode(&prompt)?, request)
+    }
+
+    /// [`Local::request`] after the tokens `prompt`, in place of the messages.
+    fn request_after(&self, prompt: Vec<u32>, request: &ChatRequest) -> Result<Request> {
+        let context = self.inner.context;
+        if prompt.len() >= context {
+            return Err(ModelError::ContextTooLong { prompt: prompt.len(), context });
         }
         let constraint = match &request.schema {
             Some(schema) => Some(self.grammar()?.constraint(schema)?),
@@ -123,7 +128,7 @@ impl Local {
         request: &ChatRequest,
         on_event: &mut dyn FnMut(ChatEvent) -> bool,
     ) -> Result<ChatReply> {
-        let (mut reply, prompt_tokens) = self.start(request)?;
+        let (mut reply, prompt_tokens) = self.start(self.request(request)?)?;
         let mut partial = Partial { prompt_tokens, ..Partial::default() };
         while let Some(event) = reply.next_blocking() {
             match event {
@@ -141,9 +146,44 @@ impl Local {
         Err(unfinished())
     }
 
+    /// As [`ChatModel::stream`], after the tokens `prompt` in place of `request.messages`.
+    pub fn stream_ids(
+        &self,
+        prompt: Vec<u32>,
+        request: ChatRequest,
+    ) -> BoxStream<'static, std::result::Result<ChatEvent, ChatError>> {
+        self.stream_of(request, move |model, request| model.request_after(prompt, request))
+    }
+
+    /// The events of the reply to what `made` makes of `request`.
+    fn stream_of(
+        &self,
+        request: ChatRequest,
+        made: impl FnOnce(&Self, &ChatRequest) -> Result<Request> + Send + 'static,
+    ) -> BoxStream<'static, std::result::Result<ChatEvent, ChatError>> {
+        let model = self.clone();
+        let starting = async move {
+            // Templates, tokens and grammars would hold up the runtime's threads.
+            let task = tokio::task::spawn_blocking(move || {
+                let reply = made(&model, &request).and_then(|made| model.start(made));
+                (reply, request)
+            });
+            let (reply, request) = match task.await {
+                Ok(started) => started,
+                Err(error) => return stream::iter([Err(engine_error(error))]).boxed(),
+            };
+            match reply {
+                Ok((reply, _)) => events(reply, request).boxed(),
+                Err(error) => {
+                    stream::iter([finished(&request, Err(error)).map(ChatEvent::Done)]).boxed()
+                }
+            }
+        };
+        stream::once(starting).flatten().boxed()
+    }
+
     /// The reply to come, and the tokens of its prompt.
-    fn start(&self, request: &ChatRequest) -> Result<(Reply, usize)> {
-        let request = self.request(request)?;
+    fn start(&self, request: Request) -> Result<(Reply, usize)> {
         let prompt_tokens = request.prompt.len();
         let mut replies = self.inner.engine.submit(request)?;
         Ok((replies.pop().ok_or_else(unfinished)?, prompt_tokens))
@@ -240,22 +280,7 @@ impl ChatModel for Local {
         &self,
         request: ChatRequest,
     ) -> BoxStream<'_, std::result::Result<ChatEvent, ChatError>> {
-        let model = self.clone();
-        let starting = async move {
-            // Templates, tokens and grammars would hold up the runtime's threads.
-            let task = tokio::task::spawn_blocking(move || (model.start(&request), request));
-            let (reply, request) = match task.await {
-                Ok(started) => started,
-                Err(error) => return stream::iter([Err(engine_error(error))]).boxed(),
-            };
-            match reply {
-                Ok((reply, _)) => events(reply, request).boxed(),
-                Err(error) => {
-                    stream::iter([finished(&request, Err(error)).map(ChatEvent::Done)]).boxed()
-                }
-            }
-        };
-        stream::once(starting).flatten().boxed()
+        self.stream_of(request, Self::request)
     }
 }
 

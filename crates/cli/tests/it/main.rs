@@ -11,6 +11,8 @@ mod eval;
 mod help;
 #[cfg(target_os = "linux")]
 mod interrupt;
+#[cfg(unix)]
+mod serve;
 mod server_failures;
 mod solve;
 #[cfg(target_os = "linux")]

@@ -52,6 +52,11 @@ impl Show {
         self.capabilities.as_ref().is_none_or(|able| able.iter().any(|one| one == "thinking"))
     }
 
+    /// Name of the prompts that it was trained on, from models that know no others: ours carry it as metadata.
+    pub fn prompt_profile(&self) -> Option<&str> {
+        self.model_info.get("agentflow.prompt_profile")?.as_str()
+    }
+
     /// Context in tokens that it was trained for.
     pub fn trained_context(&self) -> Option<u64> {
         self.model_info
