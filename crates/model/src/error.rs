@@ -61,6 +61,10 @@ pub enum ModelError {
         "the prompt has {prompt} tokens, more than the model's context of {context}; shorten the question or the memory"
     )]
     ContextTooLong { prompt: usize, context: usize },
+    #[error("the prompt has no tokens; give at least one")]
+    EmptyPrompt,
+    #[error("token {id} is outside the model's vocabulary of {vocabulary}")]
+    UnknownToken { id: u32, vocabulary: usize },
     #[error(
         "every token has probability zero or is not a number after {tokens} tokens; the weights are damaged, or the grammar allows nothing"
     )]

@@ -8,12 +8,14 @@ pub mod hub;
 pub mod ops;
 
 mod chat_template;
+mod completion;
 mod config;
 mod error;
 mod gguf;
 mod grammar;
 mod kv_cache;
 mod local;
+mod logprobs;
 mod lora;
 mod manifest;
 mod model_dir;
@@ -24,11 +26,13 @@ mod tokenizer;
 mod weights;
 
 pub use chat_template::ChatTemplate;
+pub use completion::{Completion, CompletionRequest, complete};
 pub use config::{Architecture, Config};
 pub use error::{ModelError, Result};
 pub use grammar::{Constraint, Grammar};
 pub use kv_cache::KvCache;
 pub use local::Local;
+pub use logprobs::completion_logprobs;
 pub use lora::Adapter;
 pub use manifest::Manifest;
 pub use model_dir::{LoadedModel, ModelFiles, PROFILE_FILE};

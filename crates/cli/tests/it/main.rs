@@ -11,6 +11,7 @@ mod eval;
 mod help;
 #[cfg(target_os = "linux")]
 mod interrupt;
+mod model_command;
 mod server_failures;
 mod solve;
 #[cfg(target_os = "linux")]
