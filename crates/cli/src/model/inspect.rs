@@ -122,7 +122,7 @@ impl Inspection {
             .map(|stop| format!("{} {}", stop.token.as_deref().unwrap_or("?"), stop.id))
             .collect();
         let file =
-            self.file_bytes.map_or(String::new(), |length| format!(", {} of files", bytes(length)));
+            self.file_bytes.map_or(String::new(), |length| format!("; {} on disk", bytes(length)));
         let memory = &self.memory;
         let rows = [
             ("model", self.model.clone()),
@@ -133,7 +133,7 @@ impl Inspection {
             (
                 "shape",
                 format!(
-                    "{num_hidden_layers} layers of {hidden_size}, {num_attention_heads} heads of {} on {} key-value heads, \
+                    "{num_hidden_layers} × {hidden_size}, heads {num_attention_heads} × {}, key-value heads {}, \
                      feed-forward {intermediate_size}, {} head",
                     self.config.head_dim,
                     self.config.num_key_value_heads,
