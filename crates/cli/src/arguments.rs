@@ -10,6 +10,8 @@ const ENVIRONMENT: &str = "\
 Environment, also from a file `.env`:
   OLLAMA_HOST       where Ollama runs [default: 127.0.0.1:11434]
   OPENAI_API_KEY    key for --backend openai
+  HF_TOKEN          token for models on the Hugging Face Hub; HF_ENDPOINT, HF_HOME,
+                    HF_HUB_CACHE and HF_HUB_OFFLINE mean what they mean to its own tools
   AGENTFLOW_PYTHON  interpreter of the `code` tool [default: python3 on PATH]
   AGENTFLOW_LOG     log lines on stderr, e.g. debug
   NO_COLOR          no colour on a terminal";
@@ -35,6 +37,11 @@ pub(crate) enum Command {
     Train {
         #[command(subcommand)]
         command: TrainCommand,
+    },
+    /// Look into a model, and run it on token ids
+    Model {
+        #[command(subcommand)]
+        command: ModelCommand,
     },
     /// See and call the tools that the planner has
     Tools {
@@ -67,9 +74,12 @@ pub(crate) struct ModelArgs {
     /// Where the model runs
     #[arg(long, value_enum, value_name = "WHERE", default_value = "auto")]
     pub(crate) backend: Backend,
-    /// Model name (ollama, openai), model directory (local) or recording (replay)
+    /// Model name (ollama, openai), directory, GGUF file or name on the Hugging Face Hub (local), or recording (replay)
     #[arg(long, value_name = "NAME|DIR|FILE")]
     pub(crate) model: Option<String>,
+    /// LoRA adapter beside the weights of a local model: a PEFT directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) adapter: Option<PathBuf>,
     /// Address of the server; for ollama the default is $OLLAMA_HOST
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
@@ -264,6 +274,12 @@ fn temperature(text: &str) -> Result<f64, String> {
     number(text, "a temperature is a number from 0 to 10", |value| (0.0..=10.0).contains(&value))
 }
 
+fn positive_temperature(text: &str) -> Result<f64, String> {
+    number(text, "a temperature is a number above 0, up to 10 here", |value| {
+        value > 0.0 && value <= 10.0
+    })
+}
+
 fn probability(text: &str) -> Result<f64, String> {
     number(text, "a probability is a number above 0 and at most 1", |value| {
         value > 0.0 && value <= 1.0
@@ -276,6 +292,77 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 fn number(text: &str, wanted: &str, holds: impl Fn(f64) -> bool) -> Result<f64, String> {
     text.parse().ok().filter(|value| holds(*value)).ok_or_else(|| wanted.to_owned())
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// Say what a model is: architecture, size, tokenizer, template, memory
+    Inspect(InspectArgs),
+    /// Chat messages to prompt text and token ids: {"messages", "think"?} -> {"text", "ids"}
+    Render(RenderArgs),
+    /// Log-probabilities of tokens: {"prompt_ids", "completion_ids"} -> {"logprobs", "sum"}
+    Logprobs(LogprobsArgs),
+    /// Token ids to token ids: {"prompt_ids", "max_tokens", "temperature"?, "seed"?, "schema"?} -> {"ids", "text", "finish", "logprobs"}
+    Generate(GenerateArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// Model directory, GGUF file or name on the Hub [default: the bundled tiny planner]
+    #[arg(value_name = "DIR|FILE|REPO")]
+    pub(crate) model: Option<String>,
+    /// Print it as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RenderArgs {
+    /// Model directory, GGUF file or name on the Hub [default: the bundled tiny planner]
+    #[arg(long, value_name = "DIR|FILE|REPO")]
+    pub(crate) model: Option<String>,
+    /// JSON lines; `-` reads standard input
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    pub(crate) input: PathBuf,
+}
+
+/// The weights of the plumbing commands.
+#[derive(Debug, Args)]
+pub(crate) struct WeightsArgs {
+    /// Model directory, GGUF file or name on the Hub [default: the bundled tiny planner]
+    #[arg(long, value_name = "DIR|FILE|REPO")]
+    pub(crate) model: Option<String>,
+    /// LoRA adapter beside the weights: a PEFT directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) adapter: Option<PathBuf>,
+    /// JSON lines; `-` reads standard input
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    pub(crate) input: PathBuf,
+    /// What the weights are computed in
+    #[arg(long, value_enum, value_name = "DTYPE", default_value = "f32")]
+    pub(crate) dtype: Precision,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Precision {
+    F32,
+    Bf16,
+    F16,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogprobsArgs {
+    #[command(flatten)]
+    pub(crate) weights: WeightsArgs,
+    /// Divide the logits by this first
+    #[arg(long, value_name = "NUMBER", default_value_t = 1.0, value_parser = positive_temperature, allow_negative_numbers = true)]
+    pub(crate) temperature: f64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GenerateArgs {
+    #[command(flatten)]
+    pub(crate) weights: WeightsArgs,
 }
 
 #[derive(Debug, Subcommand)]

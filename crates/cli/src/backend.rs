@@ -11,12 +11,13 @@ use agentflow_llm::{
     ApiKey, ChatError, ChatModel, Ollama, OllamaConfig, OpenAi, OpenAiConfig, Recorder, Replay,
     Sampling, Timeouts,
 };
-use agentflow_model::{Local, ModelFiles, bundled};
+use agentflow_model::{Adapter, Local, bundled};
 use anyhow::anyhow;
 use candle_core::{DType, Device};
 
 use crate::Failure;
 use crate::arguments::{Backend, ModelArgs};
+use crate::model_source;
 use crate::narrate::Narrator;
 
 /// A model with the prompts and settings that fit it.
@@ -40,7 +41,13 @@ impl Chosen {
 
 /// Connects to, or loads, the model that `args` ask for.
 pub(crate) async fn choose(args: &ModelArgs, narrator: &Narrator) -> Result<Chosen, Failure> {
+    if args.adapter.is_some() && !matches!(args.backend, Backend::Auto | Backend::Local) {
+        return Err(Failure::usage(anyhow!(
+            "--adapter is for models in this process; leave it out, or use --backend local"
+        )));
+    }
     let (model, profile) = match args.backend {
+        Backend::Auto if args.adapter.is_some() => local(args).await?,
         Backend::Auto => automatic(args, narrator).await?,
         Backend::Ollama => {
             let host = host(args)?;
@@ -56,7 +63,7 @@ pub(crate) async fn choose(args: &ModelArgs, narrator: &Narrator) -> Result<Chos
             connect(host, name, args).await?
         }
         Backend::Openai => (openai(args)?, Profile::Full),
-        Backend::Local => local(args)?,
+        Backend::Local => local(args).await?,
         Backend::Replay => {
             let path = args.model.as_deref().ok_or_else(|| {
                 Failure::usage(anyhow!(
@@ -92,9 +99,9 @@ async fn automatic(
     narrator: &Narrator,
 ) -> Result<(Box<dyn ChatModel>, Profile), Failure> {
     if let Some(path) = &args.model
-        && (Path::new(path).is_dir() || path.starts_with(['.', '/', '~']))
+        && (Path::new(path).exists() || path.starts_with(['.', '/', '~']))
     {
-        return local(args);
+        return local(args).await;
     }
     let host = host(args)?;
     let reason = match ollama::probe(&host).await {
@@ -102,6 +109,7 @@ async fn automatic(
             Some(name) if probe.has(name) => {
                 return connect(host, name.clone(), args).await;
             }
+            Some(name) if model_source::is_on_hub(name) => return local(args).await,
             // A model that was asked for by name is not replaced by another.
             Some(name) => {
                 return Err(Failure::work(anyhow!(
@@ -118,6 +126,9 @@ async fn automatic(
                 None => "Ollama has no model; `ollama pull qwen3:8b` gets one".to_owned(),
             },
         },
+        Err(_) if args.model.as_deref().is_some_and(model_source::is_on_hub) => {
+            return local(args).await;
+        }
         Err(error) if args.model.is_some() => {
             let name = args.model.as_deref().unwrap_or_default();
             let error = anyhow!(error);
@@ -141,7 +152,7 @@ async fn automatic(
     narrator.notice(&format!(
         "model: the bundled tiny planner, which knows school arithmetic only ({reason})"
     ));
-    local(args)
+    local(args).await
 }
 
 /// What could be used instead, for the end of a message.
@@ -226,22 +237,31 @@ fn timeouts(args: &ModelArgs) -> Timeouts {
     }
 }
 
-/// The model directory that was named, or the planner in the binary.
-fn local(args: &ModelArgs) -> Result<(Box<dyn ChatModel>, Profile), Failure> {
+/// The model that was named, or the planner in the binary.
+async fn local(args: &ModelArgs) -> Result<(Box<dyn ChatModel>, Profile), Failure> {
     let name = args.model.as_deref().unwrap_or(bundled::NAME);
-    let model = load(args.model.as_deref(), name, Some(args.num_ctx()))?;
+    let adapter = args.adapter.as_deref();
+    let model = load(args.model.as_deref(), adapter, name, Some(args.num_ctx())).await?;
     let profile = profile(&model)?;
     Ok((Box::new(model), profile))
 }
 
-/// Loads the model in `dir`, or the planner in the binary; records call it `name`.
-pub(crate) fn load(dir: Option<&str>, name: &str, num_ctx: Option<u32>) -> Result<Local, Failure> {
-    let files = match dir {
-        Some(dir) => ModelFiles::directory(Path::new(dir)).map_err(Failure::work)?,
-        None => bundled::files(),
-    };
+/// Loads the directory, file or repository `model`, or the planner in the binary; records call it `name`.
+pub(crate) async fn load(
+    model: Option<&str>,
+    adapter: Option<&Path>,
+    name: &str,
+    num_ctx: Option<u32>,
+) -> Result<Local, Failure> {
+    let files = model_source::files(model).await?;
     // Processors compute f32 fastest, whatever the files hold.
-    Local::load(&files, name, num_ctx, DType::F32, &Device::Cpu).map_err(Failure::work)
+    let (dtype, device) = (DType::F32, Device::Cpu);
+    let mut loaded = files.load(dtype, &device).map_err(Failure::work)?;
+    if let Some(dir) = adapter {
+        let adapter = Adapter::open(dir, dtype, &device).map_err(Failure::work)?;
+        loaded = loaded.with_adapter(&adapter).map_err(Failure::work)?;
+    }
+    Ok(Local::new(loaded, name, num_ctx))
 }
 
 /// The prompts that a model was trained on; the full ones where it does not say.

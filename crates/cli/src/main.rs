@@ -5,6 +5,8 @@ mod backend;
 mod config;
 mod eval;
 mod interrupt;
+mod model;
+mod model_source;
 mod narrate;
 mod output;
 mod progress;
@@ -101,6 +103,7 @@ fn run(command: Command) -> Result<(), Failure> {
             None => eval::run(args.run),
         },
         Command::Train { command: TrainCommand::Sft(args) } => train::sft(args),
+        Command::Model { command } => model::run(command),
         Command::Tools { command } => tools::run(command),
         Command::Serve(args) => serve::run(args),
     }

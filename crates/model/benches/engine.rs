@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use agentflow_llm::Sampling;
 use agentflow_model::{
-    Completion, Config, Engine, Grammar, Limits, Qwen3, Request, Sample, Tokenizer, Weights, ops,
+    Architecture, Completion, Config, Engine, Grammar, Limits, Qwen3, Request, Sample, Tokenizer,
+    Weights, ops,
 };
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Map, Value, json};
@@ -22,6 +23,7 @@ const END: u32 = VOCABULARY as u32 - 1;
 
 fn main() {
     let small = Config {
+        architecture: Architecture::Qwen3,
         vocab_size: 8192,
         hidden_size: 512,
         intermediate_size: 1536,

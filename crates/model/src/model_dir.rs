@@ -132,6 +132,18 @@ impl ModelFiles {
         }
     }
 
+    /// The files that hold the tensors; none for a model in the binary.
+    ///
+    /// # Errors
+    /// If one is missing.
+    pub fn weight_files(&self) -> Result<Vec<PathBuf>> {
+        match self {
+            Self::Directory(dir) => weight_files(dir),
+            Self::Gguf(path) => Ok(vec![path.clone()]),
+            Self::Embedded(_) => Ok(Vec::new()),
+        }
+    }
+
     /// Everything but the weights, checked.
     ///
     /// # Errors
@@ -217,24 +229,20 @@ impl ModelFiles {
     /// A file that is missing or cannot be read.
     pub fn digest(&self) -> Result<String> {
         let mut hash = Sha256::new();
-        let files = match self {
-            Self::Gguf(path) => vec![path.clone()],
-            Self::Directory(dir) => weight_files(dir)?,
-            Self::Embedded(_) => Vec::new(),
-        };
         if !matches!(self, Self::Gguf(_)) {
             hash.update(self.require("config.json")?.as_ref());
             hash.update(self.require("tokenizer.json")?.as_ref());
             hash.update(self.embedded("model.safetensors").unwrap_or_default());
         }
-        for file in files {
+        for file in self.weight_files()? {
             hash_ends(&file, &mut hash)
                 .map_err(|source| ModelError::Read { path: file, source })?;
         }
         Ok(format!("sha256:{:x}", hash.finalize()))
     }
 
-    fn place(&self) -> String {
+    /// What messages call it: the path.
+    pub fn place(&self) -> String {
         match self {
             Self::Directory(path) | Self::Gguf(path) => path.display().to_string(),
             Self::Embedded(_) => "the bundled model".to_owned(),

@@ -50,6 +50,17 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
+    /// How token `id` is written, in the tokenizer's own alphabet.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// How many tokens there are; the model's vocabulary may be padded beyond.
+    #[expect(clippy::len_without_is_empty, reason = "a tokenizer without tokens cannot be made")]
+    pub fn len(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
     /// The bytes that token `id` adds to the text; none for special tokens.
     pub fn bytes(&self, id: u32) -> &[u8] {
         match self.token_bytes.get(id as usize).map(Vec::as_slice) {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use agentflow_model::{Adapter, Config, Qwen3, Weights};
+use agentflow_model::{Adapter, Config, Qwen3, Weights, logprobs};
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 
@@ -130,6 +130,54 @@ fn a_qwen2_without_its_biases_and_a_sliding_window_are_refused() {
     config["layer_types"] = json!(["full_attention", "sliding_attention"]);
     let error = Config::from_json(&config.to_string(), path).expect_err("refused").to_string();
     assert!(error.contains("`layer_types`"), "{error}");
+}
+
+/// The log-probs of `completion` after `prompt`.
+fn completion_logprobs(
+    model: &Qwen3,
+    prompt: &[u32],
+    completion: &[u32],
+    temperature: f64,
+) -> agentflow_model::Result<Vec<f32>> {
+    let ids = [prompt, completion].concat();
+    let completion_mask: Vec<bool> = (0..ids.len()).map(|at| at >= prompt.len()).collect();
+    let scored = logprobs(model, &ids, &completion_mask, temperature, None)?;
+    Ok(scored.iter().map(|scored| scored.logprob).collect())
+}
+
+#[test]
+fn logprobs_of_completions_are_those_of_transformers() {
+    let mut compared = 0;
+    for name in ["tied-gqa", "untied-mha", "wide-gqa-bf16"] {
+        let model = load(&golden(name), DType::F32).expect("it loads");
+        for case in json(&golden(name).join("golden.json"))["cases"].as_array().expect("cases") {
+            for (temperature, wanted) in case["logprobs"].as_object().expect("temperatures") {
+                let temperature = temperature.parse().expect("a number");
+                let (prompt, completion) = (ids(&case["ids"]), ids(&case["completion"]));
+                let found = completion_logprobs(&model, &prompt, &completion, temperature);
+                let found = found.expect("they are computed");
+                let wanted: Vec<f32> = serde_json::from_value(wanted.clone()).expect("numbers");
+                let difference = largest_difference(&[found], &[wanted]);
+                assert!(difference < 1e-4, "{name} at {temperature}: off by {difference}");
+                compared += 1;
+            }
+        }
+    }
+    assert_eq!(compared, 24);
+}
+
+#[test]
+fn logprobs_do_not_depend_on_the_chunks_they_are_computed_in() {
+    let model = load(&golden("tied-gqa"), DType::F32).expect("it loads");
+    let tokens: Vec<u32> = (0..100).map(|i| i * 7 % 96).collect();
+    let whole = completion_logprobs(&model, &tokens[..1], &tokens[1..], 0.8).expect("computed");
+    let later = completion_logprobs(&model, &tokens[..80], &tokens[80..], 0.8).expect("computed");
+    assert_eq!(whole.len(), 99);
+    assert!(largest_difference(&[whole[79..].to_vec()], &[later]) < 1e-5);
+    let error = completion_logprobs(&model, &[1], &[96], 1.0).expect_err("no such token");
+    assert!(error.to_string().contains("token 96 is outside"), "{error}");
+    assert!(completion_logprobs(&model, &[], &[1], 1.0).is_err());
+    assert!(completion_logprobs(&model, &[1], &[], 1.0).expect("nothing").is_empty());
 }
 
 fn adapter(dir: &Path) -> agentflow_model::Result<Adapter> {

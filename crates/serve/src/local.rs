@@ -1,7 +1,7 @@
 //! Our own engine as a served model: prompts as tokens, embeddings, and log-probabilities.
 
 use agentflow_llm::{ChatError, ChatEvent, ChatModel};
-use agentflow_model::{LoadedModel, Local, ModelError};
+use agentflow_model::{Architecture, LoadedModel, Local, ModelError};
 use async_trait::async_trait;
 use candle_core::{DType, Tensor};
 use futures::stream::{self, BoxStream, StreamExt};
@@ -176,13 +176,22 @@ fn card(model: &Local, name: &str) -> Card {
     let (loaded, info) = (model.loaded(), model.info());
     let config = loaded.model.config();
     let template = loaded.template.source();
-    let family = "qwen3";
+    let family = match config.architecture {
+        Architecture::Qwen2 => "qwen2",
+        Architecture::Qwen3 => "qwen3",
+    };
     let layers = {
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let heads =
             config.head_dim * (2 * config.num_attention_heads + 2 * config.num_key_value_heads);
-        config.num_hidden_layers
-            * (hidden * heads + 3 * hidden * inner + 2 * hidden + 2 * config.head_dim)
+        // Norms of queries and keys in Qwen3, biases of queries, keys and values in Qwen2.
+        let beside = match config.architecture {
+            Architecture::Qwen2 => {
+                config.head_dim * (config.num_attention_heads + 2 * config.num_key_value_heads)
+            }
+            Architecture::Qwen3 => 2 * config.head_dim,
+        };
+        config.num_hidden_layers * (hidden * heads + 3 * hidden * inner + 2 * hidden + beside)
     };
     let tables = if config.tie_word_embeddings { 1 } else { 2 };
     let parameters = layers + tables * config.vocab_size * config.hidden_size + config.hidden_size;

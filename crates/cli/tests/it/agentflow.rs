@@ -44,9 +44,19 @@ pub(crate) struct Running {
 pub(crate) fn agentflow(arguments: &[&str]) -> Agentflow {
     let mut command = Command::new(env!("CARGO_BIN_EXE_agentflow"));
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    for name in ["AGENTFLOW_LOG", "AGENTFLOW_PYTHON", "NO_COLOR", "OPENAI_API_KEY"] {
+    for name in [
+        "AGENTFLOW_LOG",
+        "AGENTFLOW_PYTHON",
+        "HF_HOME",
+        "HF_HUB_CACHE",
+        "HF_HUB_OFFLINE",
+        "HF_TOKEN",
+        "NO_COLOR",
+        "OPENAI_API_KEY",
+    ] {
         command.env_remove(name);
     }
+    command.env("HF_ENDPOINT", "http://127.0.0.1:9");
     // Nobody listens on the discard port; a test that meant to name a server fails at once.
     command.env("OLLAMA_HOST", "127.0.0.1:9");
     Agentflow { command, volatile: Vec::new() }

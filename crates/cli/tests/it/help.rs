@@ -52,6 +52,11 @@ fn help_of_serve() {
 }
 
 #[test]
+fn help_of_model() {
+    assert_snapshot!(printed(&["model", "--help"]));
+}
+
+#[test]
 fn version() {
     assert_eq!(printed(&["--version"]), concat!("agentflow ", env!("CARGO_PKG_VERSION")));
 }

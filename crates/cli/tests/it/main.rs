@@ -11,6 +11,7 @@ mod eval;
 mod help;
 #[cfg(target_os = "linux")]
 mod interrupt;
+mod model_command;
 #[cfg(unix)]
 mod serve;
 mod server_failures;

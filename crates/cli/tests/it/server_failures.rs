@@ -230,7 +230,7 @@ fn a_model_that_is_nowhere() {
     assert_snapshot!(failed(agentflow(&["solve", "hi", "--model", "./qwen"]).with(&server)), @r"
     exit code: 1
     ----- stderr -----
-    error: no model directory at `./qwen`; give a directory with config.json, tokenizer.json and *.safetensors
+    error: no model directory at `./qwen`; give a directory with config.json, tokenizer.json and *.safetensors, or a GGUF file
     ");
     let url = closed();
     let down = agentflow(&["solve", "hi", "--model", "qwen", "--url", &url]);
@@ -250,7 +250,7 @@ fn a_model_directory_that_is_missing_or_broken() {
     assert_snapshot!(failed(local("nowhere")), @r"
     exit code: 1
     ----- stderr -----
-    error: no model directory at `nowhere`; give a directory with config.json, tokenizer.json and *.safetensors
+    error: no model directory at `nowhere`; give a directory with config.json, tokenizer.json and *.safetensors, or a GGUF file
     ");
     fs::create_dir(dir.path().join("model")).expect("a directory");
     assert_snapshot!(failed(local("model")), @r"
