@@ -57,27 +57,33 @@ where
 /// The answer to an [`approve`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
+    /// Whether the value may pass.
     pub approved: bool,
     /// Who decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
+    /// Why, or on which terms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
 impl Decision {
+    /// Let it pass.
     pub fn yes() -> Self {
         Self { approved: true, by: None, note: None }
     }
 
+    /// Do not.
     pub fn no() -> Self {
         Self { approved: false, by: None, note: None }
     }
 
+    /// The same, with who decided.
     pub fn by(self, who: &str) -> Self {
         Self { by: Some(who.to_owned()), ..self }
     }
 
+    /// The same, with a note.
     pub fn note(self, text: &str) -> Self {
         Self { note: Some(text.to_owned()), ..self }
     }
@@ -99,11 +105,13 @@ impl fmt::Display for Decision {
 /// A question that waits for its answer: plain data, to be kept or sent to whoever decides.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pause {
+    /// The run that waits.
     pub run: RunId,
     /// Of the node that asks.
     pub path: String,
     /// Good for one answer. Whoever has it can answer, so it is a secret.
     pub token: Token,
+    /// What it asks.
     pub question: Value,
 }
 

@@ -28,6 +28,7 @@ impl<T: Clone + Serialize + DeserializeOwned + Send + Sync + 'static> Data for T
 pub struct Volatile<T>(Arc<T>);
 
 impl<T> Volatile<T> {
+    /// A value that flows and is never written.
     pub fn new(value: T) -> Self {
         Self(Arc::new(value))
     }

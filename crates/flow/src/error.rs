@@ -180,6 +180,7 @@ impl StepError {
         error.at(&Path::parse(&failure.path), failure.attempts)
     }
 
+    /// What kind of failure it is.
     pub fn kind(&self) -> &ErrorKind {
         &self.0.kind
     }
@@ -230,9 +231,11 @@ impl fmt::Debug for StepError {
 /// Why a run failed: the innermost node that did, after how many attempts, and how.
 #[derive(Debug)]
 pub struct FlowError {
+    /// Of the innermost node that failed.
     pub path: Path,
     /// Of that node, those of earlier processes included.
     pub attempts: u32,
+    /// What kind of failure it was.
     pub kind: ErrorKind,
 }
 
@@ -268,10 +271,13 @@ impl Error for FlowError {
 /// A failure as a value that can flow: what [`settled`](crate::settled) and [`each_settled`](crate::each_settled) make of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
+    /// Of the innermost node that failed.
     pub path: String,
+    /// Of that node, those of earlier processes included.
     pub attempts: u32,
     /// [`ErrorKind::name`].
     pub kind: String,
+    /// What the error said.
     pub message: String,
 }
 

@@ -18,12 +18,15 @@ use crate::store::Ending;
 pub struct Event {
     /// Counted from 0 in each run (and in each resume of it). A gap is what a [`Kind::Lagged`] counts.
     pub seq: u64,
+    /// The run that it happened in.
     pub run: RunId,
     /// Of the node it happened to; the run's own events carry the name of the flow.
     pub path: Path,
     /// Counted from 1, across resumes.
     pub attempt: u32,
+    /// By the clock that timeouts run on.
     pub at: SystemTime,
+    /// What happened.
     pub kind: Kind,
 }
 
@@ -32,14 +35,14 @@ pub struct Event {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Kind {
+    /// The first event.
     RunStarted,
+    /// An attempt begins.
     StepStarted,
     /// The output is there, and durable where the run has a store.
     StepDone,
     /// An attempt failed; a [`Kind::RetryScheduled`] follows if there is another.
-    StepFailed {
-        error: String,
-    },
+    StepFailed { error: String },
     /// The attempt was dropped: a sibling failed, a timeout struck above it, the run was dropped.
     StepCancelled,
     /// The next attempt starts after this time.
@@ -50,6 +53,7 @@ pub enum Kind {
     Progress(serde_json::Value),
     /// A human is asked this.
     Asked(serde_json::Value),
+    /// The human answered.
     Answered,
     /// The output is in the journal.
     Recorded,
@@ -57,6 +61,7 @@ pub enum Kind {
     Replayed,
     /// The reader was too slow: this many events before this one were dropped for it.
     Lagged(u64),
+    /// The last event.
     RunEnded(Ending),
 }
 

@@ -51,12 +51,15 @@ struct Definition {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
+    /// Two siblings have one name.
     #[error("the flow `{flow}` has two nodes named `{name}` at `{place}`; give one another name")]
     Duplicate { flow: String, place: String, name: String },
+    /// A name that fits into no path.
     #[error(
         "the flow `{flow}` has a node named `{name}` at `{place}`; a name is not empty and has none of `/`, `#`, `[` and `]`"
     )]
     Name { flow: String, place: String, name: String },
+    /// A group, a flow, a loop with nothing in it.
     #[error("the flow `{flow}` has nothing in `{place}`; add a node to it")]
     Empty { flow: String, place: String },
 }
@@ -100,6 +103,7 @@ impl<I: Data, O: Data> Flow<I, O> {
         self
     }
 
+    /// The first segment of every path of its runs.
     pub fn name(&self) -> &str {
         &self.definition.name
     }

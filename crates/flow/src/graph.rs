@@ -38,6 +38,7 @@ pub struct Graph {
     /// Frames around nodes, outer ones first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<Group>,
+    /// In the order in which a reader follows them.
     pub edges: Vec<Edge>,
 }
 
@@ -46,9 +47,11 @@ pub struct Graph {
 pub struct Node {
     /// ASCII letters, digits and `_`; unique in the graph, groups included.
     pub id: String,
+    /// How it is drawn.
     pub kind: NodeKind,
     /// As in events and traces, without the numbers of branches, hops and attempts.
     pub path: String,
+    /// What the definition calls it.
     pub name: String,
     /// What [`Node::describe`](crate::Node::describe) said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,6 +70,7 @@ pub enum NodeKind {
     Start,
     /// The one way out.
     End,
+    /// Work.
     Step,
     /// A question to a human.
     Ask,
@@ -87,9 +91,13 @@ pub enum NodeKind {
 pub struct Group {
     /// ASCII letters, digits and `_`; unique in the graph, nodes included.
     pub id: String,
+    /// What it does with what is inside it.
     pub kind: ShapeKind,
+    /// Of the node that it is.
     pub path: String,
+    /// What the definition calls it.
     pub name: String,
+    /// What `describe` said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<String>,
     /// Limits, such as `at most 8 hops`.
@@ -103,7 +111,9 @@ pub struct Group {
 /// A way from one node to another, by their ids.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edge {
+    /// The id of a node.
     pub from: String,
+    /// The id of a node.
     pub to: String,
     /// The route of a switch; `again` or `done` of a loop.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -31,6 +31,7 @@ impl RunId {
         }
     }
 
+    /// The name, as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

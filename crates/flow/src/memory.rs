@@ -20,6 +20,7 @@ struct Kept {
 }
 
 impl MemoryStore {
+    /// A store that knows no run yet.
     pub fn new() -> Self {
         Self::default()
     }

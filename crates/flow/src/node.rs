@@ -149,6 +149,7 @@ impl<I: Data, O: Data> Node<I, O> {
         self
     }
 
+    /// Its place among its siblings.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -377,8 +378,10 @@ impl<I: Data, O: Data> Step<I> for Node<I, O> {
     note = "`step(\"name\", function)` makes a node of an async function `(Context, {I}) -> Result<_, StepError>`, and `node(\"name\", ..)` of any other `Step`"
 )]
 pub trait IntoNode<I: Data> {
+    /// What the node gives.
     type Output: Data;
 
+    /// The node.
     fn into_node(self) -> Node<I, Self::Output>;
 }
 

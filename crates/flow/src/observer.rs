@@ -16,6 +16,7 @@ const CAPACITY: usize = 4096;
 ///
 /// Implemented for functions of `&Event`.
 pub trait Observer: Send + 'static {
+    /// Sees one event. Events come in their order, one at a time.
     fn on_event(&mut self, event: &Event);
 }
 

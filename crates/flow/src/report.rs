@@ -15,7 +15,9 @@ use crate::path::Path;
 /// What a run leaves. Every run ends in one, whatever happened.
 #[derive(Debug)]
 pub struct Report<O> {
+    /// The name under which a store knows it.
     pub run: RunId,
+    /// How it ended.
     pub end: End<O>,
     /// Every attempt of every node, in the order in which they ended; those of earlier processes first.
     pub trace: Vec<Attempt>,
@@ -30,9 +32,11 @@ pub struct Report<O> {
 /// How a run ended.
 #[derive(Debug)]
 pub enum End<O> {
+    /// The output of the last node.
     Done(O),
     /// It waits for the answers to these, one or more; [`Flow::resume`](crate::Flow::resume) goes on with them.
     Paused(Vec<Pause>),
+    /// Where, how, and after how many attempts.
     Failed(FlowError),
 }
 
@@ -77,11 +81,15 @@ impl<O> Report<O> {
 /// One attempt of one node.
 #[derive(Debug, Clone, Serialize)]
 pub struct Attempt {
+    /// Of the node.
     pub path: Path,
     /// Counted from 1, across resumes.
     pub attempt: u32,
+    /// When it began.
     pub started: SystemTime,
+    /// How long the step ran; what was written afterwards is not counted.
     pub took: Duration,
+    /// What became of it.
     pub outcome: Outcome,
     /// What it was given, where [`Run::trace_inputs`](crate::Run::trace_inputs) asked for that.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,7 +106,9 @@ pub struct Attempt {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
+    /// It gave an output.
     Done,
+    /// It failed, with this message.
     Failed(String),
     /// It was dropped before it was done.
     Cancelled,

@@ -22,6 +22,7 @@ pub struct Retry {
     pub first: Duration,
     /// How much longer each further wait is.
     pub factor: f64,
+    /// No wait is longer, unless [`StepError::retry_after`] asks for it.
     pub cap: Duration,
     /// Shortens each wait by up to half, so that many that failed together do not come back together. By how much is
     /// decided by run, path and attempt: it can be repeated.

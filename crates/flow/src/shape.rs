@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Shape {
     /// The node's name; of an arm of a `switch`, its label.
     pub name: String,
+    /// What it does with what is inside it.
     pub kind: ShapeKind,
     /// What [`Node::describe`](crate::Node::describe) said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -15,6 +16,7 @@ pub struct Shape {
     /// For graphs: `at most 8 hops`, `4 at once`. A run may be resumed with another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// What is inside, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub children: Vec<Shape>,
 }

@@ -33,6 +33,7 @@ use crate::shape::Shape;
     note = "a step is an async function `(Context, {I}) -> Result<_, StepError>`, a `Node` or a `Flow`"
 )]
 pub trait Step<I: Data>: Send + Sync + 'static {
+    /// What it makes of an input.
     type Output: Data;
 
     /// Does the work once. The future is dropped when it takes too long or is not wanted any more, so it holds nothing

@@ -79,7 +79,9 @@ pub enum Record {
 pub struct Tried {
     /// Counted from 1, across resumes.
     pub attempt: u32,
+    /// When it began.
     pub at_ms: u64,
+    /// How long the step ran.
     pub took_us: u64,
     /// What it spent, by unit.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -90,7 +92,9 @@ pub struct Tried {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ending {
+    /// With an output.
     Done,
+    /// It can be resumed.
     Failed,
     /// It waits for an answer.
     Paused,
@@ -102,20 +106,26 @@ pub enum Ending {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
+    /// A new run was to get a name that is taken.
     #[error("run `{run}` exists already; resume it, or start one under another id")]
     Exists { run: RunId },
+    /// There is no journal of this name.
     #[error("there is no run `{run}` in {place}")]
     NotFound { run: RunId, place: String },
+    /// Somebody has the lease.
     #[error(
         "run `{run}` is held by another process, or by another run of this one; wait for it, or stop it"
     )]
     Leased { run: RunId },
+    /// The journal holds something that no run wrote.
     #[error(
         "line {line} of `{path}` is not a record: {problem}; restore the file, or start the run anew"
     )]
     Corrupt { path: PathBuf, line: usize, problem: String },
+    /// The system refused.
     #[error("cannot {action} `{path}`: {problem}")]
     Io { action: &'static str, path: PathBuf, problem: String },
+    /// An earlier record could not be written, so none is after it.
     #[error("the store failed before: {0}")]
     Broken(String),
 }

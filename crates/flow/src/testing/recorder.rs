@@ -30,6 +30,7 @@ impl Recorder {
         Self { events: all }
     }
 
+    /// All of them, in order.
     pub fn events(&self) -> &[Event] {
         &self.events
     }
