@@ -184,6 +184,23 @@ fn adapter(dir: &Path) -> agentflow_model::Result<Adapter> {
     Adapter::open(dir, DType::F32, &Device::Cpu)
 }
 
+/// Of the last `count` tokens, by the arithmetic of the engine.
+fn engine_logprobs(model: &Qwen3, ids: &[u32], count: usize) -> Vec<f32> {
+    let (prompt, completion) = ids.split_at(ids.len() - count);
+    completion_logprobs(model, prompt, completion, 1.0).expect("computed")
+}
+
+/// Of the last tokens, where each row of logits but the last predicts one.
+fn logprobs_of(logits: &[Vec<f32>], ids: &[u32]) -> Vec<f32> {
+    let tokens = &ids[ids.len() + 1 - logits.len()..];
+    let rows = logits.iter().zip(tokens);
+    rows.map(|(row, token)| {
+        let sum: f64 = row.iter().map(|logit| f64::from(*logit).exp()).sum();
+        (f64::from(row[*token as usize]) - sum.ln()) as f32
+    })
+    .collect()
+}
+
 #[test]
 fn adapters_give_the_logits_of_peft_and_leave_the_base_alone() {
     let base = load(&golden("tied-gqa"), DType::F32).expect("it loads");
@@ -198,6 +215,12 @@ fn adapters_give_the_logits_of_peft_and_leave_the_base_alone() {
         let difference = largest_difference(&found[found.len() - wanted.len()..], &wanted);
         assert!(difference < 1e-4, "{name}: off by {difference}");
         assert!(largest_difference(&found, &before) > 1.0, "{name} changes nothing");
+        assert!(
+            largest_difference(
+                &[engine_logprobs(&adapted, &ids, wanted.len() - 1)],
+                &[logprobs_of(&wanted, &ids)]
+            ) < 1e-4
+        );
         digests.push(adapter.digest().to_owned());
     }
     assert_eq!(logits(&base, &ids), before);
