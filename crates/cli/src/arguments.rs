@@ -244,10 +244,13 @@ pub(crate) struct SftArgs {
 /// `http://127.0.0.1:11435/v1` with any key. The port is Ollama's and one, so that both run side by side. Ctrl-c ends it.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// Model directory, or `bundled` for the tiny planner in this binary
-    #[arg(long, value_name = "DIR", default_value = "bundled")]
+    /// Model directory, GGUF file or repository on the Hub, or `bundled` for the tiny planner in this binary
+    #[arg(long, value_name = "MODEL", default_value = "bundled")]
     pub(crate) model: String,
-    /// What clients call it [default: the directory's name]
+    /// LoRA adapter beside the weights: a PEFT directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) adapter: Option<PathBuf>,
+    /// What clients call it [default: the name of the directory or file]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// Address to listen on; any but the default lets other machines in, without a password

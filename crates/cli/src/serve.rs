@@ -33,7 +33,7 @@ async fn serve(args: &ServeArgs) -> Result<(), Failure> {
         Failure::work(anyhow!("cannot listen on {address}: {error}; choose another with --port"))
     })?;
     let dir = Some(args.model.as_str()).filter(|model| *model != "bundled");
-    let model = backend::load(dir, None, &name, args.num_ctx).await?;
+    let model = backend::load(dir, args.adapter.as_deref(), &name, args.num_ctx).await?;
     let limits =
         Limits { concurrency: args.concurrency as usize, queue: args.queue, ..Limits::default() };
     let server = Server::of_local(model, &name, limits);
