@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-/// The cache of a whole model: one [`LayerCache`] a layer, all of the same length.
+/// The cache of a whole model: one `LayerCache` a layer, all of the same length.
 #[derive(Debug, Clone)]
 pub struct KvCache {
     layers: Vec<LayerCache>,
