@@ -167,6 +167,8 @@
 //! Runs need a [tokio](https://docs.rs/tokio) runtime with time enabled. What is left out on purpose: graphs that are not made
 //! of rows, groups, choices and loops; resuming by a changed flow; more than one machine.
 
+#![forbid(unsafe_code)]
+
 mod all;
 mod ask;
 mod context;
