@@ -3,12 +3,15 @@
 
 mod budgets;
 mod cancel;
+mod checkpoints;
 mod children;
 mod choice;
 mod events;
 mod humans;
+mod journals;
 mod loops;
 mod parallel;
+mod pauses;
 mod probe;
 mod recovery;
 mod reports;
