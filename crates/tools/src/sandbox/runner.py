@@ -15,7 +15,7 @@ from time import perf_counter
 
 FILE = "<code>"
 PARSE_ONLY = 0x400  # ast.PyCF_ONLY_AST; `ast` itself costs milliseconds
-PID_PLACEHOLDER = (0x5EC0_0B1D).to_bytes(4, sys.byteorder)  # also in seccomp.rs
+OWN_PID_MARK = (0x5EC0_0B1D).to_bytes(4, sys.byteorder)  # also in seccomp.rs
 SHOWN_FRAMES = 8
 SHOWN_CHARACTERS = 2000
 
@@ -307,7 +307,7 @@ def install(*filters):
     prctl = CDLL(None, use_errno=True).prctl
     own = posix.getpid().to_bytes(4, sys.byteorder)
     for instructions in filters:
-        instructions = instructions.replace(PID_PLACEHOLDER, own)
+        instructions = instructions.replace(OWN_PID_MARK, own)
         program = Program(len(instructions) // 8, instructions)
         if prctl(22, 2, byref(program), 0, 0) != 0:  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
             raise OSError("seccomp filter refused")

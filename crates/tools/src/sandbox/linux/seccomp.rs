@@ -16,7 +16,7 @@ use super::super::task::Filters;
 use super::system_calls::{ALWAYS, LEGACY};
 
 /// Stands for the worker's own process id, which the runner puts in.
-const PID_PLACEHOLDER: u64 = 0x5EC0_0B1D; // also in runner.py
+const OWN_PID_MARK: u64 = 0x5EC0_0B1D; // also in runner.py
 
 /// The two programs, as the bytes of `struct sock_filter`.
 pub(super) fn filters() -> Result<Filters, BackendError> {
@@ -44,7 +44,7 @@ const BY_ARGUMENT: usize = 6;
 fn allowed() -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         ALWAYS.iter().chain(LEGACY).map(|call| (*call, Vec::new())).collect();
-    let own = |argument| int(argument, SeccompCmpOp::Eq, PID_PLACEHOLDER);
+    let own = |argument| int(argument, SeccompCmpOp::Eq, OWN_PID_MARK);
     // Of two refusals the kernel takes that of the newer program, so this one has to leave `clone3` to the narrow one.
     rules.insert(libc::SYS_clone3, Vec::new());
     // Threads, but no processes.
@@ -108,8 +108,8 @@ mod tests {
     #[test]
     fn the_place_of_the_process_id_is_found_by_its_bytes_alone() {
         let filters = filters().expect("the filters compile");
-        let placeholder = (PID_PLACEHOLDER as u32).to_ne_bytes();
-        let places = filters.allowing.windows(4).filter(|bytes| *bytes == placeholder).count();
+        let mark = (OWN_PID_MARK as u32).to_ne_bytes();
+        let places = filters.allowing.windows(4).filter(|bytes| *bytes == mark).count();
         assert_eq!(places, 2, "`kill` and `tgkill`, each once");
         assert!(include_str!("../runner.py").contains("0x5EC0_0B1D"));
     }
