@@ -4,6 +4,10 @@
 
 pub mod arith;
 
+mod problem;
 mod run_dir;
+mod sample;
 
+pub use problem::{Gold, Problem};
 pub use run_dir::{Lines, RunDir, RunDirError, write_atomically};
+pub use sample::{Outcome, Sample, Scored, Verdict};
