@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use agentflow_llm::Sampling;
 use agentflow_model::{
-    Architecture, Completion, Config, Engine, Grammar, Limits, Qwen3, Request, Sample, Tokenizer,
+    Architecture, Completion, Config, Engine, Grammar, Limits, ModelFiles, Qwen3, Request, Sample, Tokenizer,
     Weights, ops,
 };
 use candle_core::{DType, Device, Tensor};
@@ -22,6 +22,40 @@ const VOCABULARY: usize = 151_936;
 const END: u32 = VOCABULARY as u32 - 1;
 
 fn main() {
+    let model = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
+    match model {
+        Some(path) => stored_model(Path::new(&path)),
+        None => random_models(),
+    }
+}
+
+/// A model from disk, with its weights as they are stored: `cargo bench … --bench engine -- MODEL`.
+fn stored_model(path: &Path) {
+    let start = Instant::now();
+    let loaded = ModelFiles::open(path).and_then(|files| files.load_packed()).expect("a model");
+    println!("figure stored.load {:.2} s", start.elapsed().as_secs_f64());
+    let (model, tokenizer) = (loaded.model, loaded.tokenizer);
+    for batch in [1, 16] {
+        let rate = best(3, || decode(&model, &tokenizer, batch, 48));
+        println!("figure stored.decode_batch_{batch} {rate:.1} tokens/s");
+    }
+    let rate = best(3, || prefill(&model, &tokenizer));
+    println!("figure stored.prefill_512 {rate:.1} tokens/s");
+}
+
+/// Tokens a second of one prompt of 512.
+fn prefill(model: &Qwen3, tokenizer: &Arc<Tokenizer>) -> f64 {
+    let engine = engine(model, tokenizer, Limits::default());
+    let start = Instant::now();
+    run(&engine, Request::group(prompt(512), Sample::new(sampling(), 1), 1));
+    512.0 / start.elapsed().as_secs_f64()
+}
+
+fn prompt(length: u32) -> Vec<u32> {
+    (0..length).map(|i| 1000 + i * 7 % 5000).collect()
+}
+
+fn random_models() {
     let small = Config {
         architecture: Architecture::Qwen3,
         vocab_size: 8192,
@@ -48,7 +82,6 @@ fn main() {
         let rate = best(3, || decode(&model, &tokenizer, batch, 64));
         println!("figure engine.decode_batch_{batch} {rate:.1} tokens/s");
     }
-    let prompt = |length: u32| (0..length).map(|i| 1000 + i * 7 % 5000).collect::<Vec<u32>>();
     let time = |share_prefixes: bool, group_size: usize, max_tokens: u32| {
         let fastest = (0..3)
             .map(|_| {

@@ -19,6 +19,7 @@ use rayon::prelude::*;
 use crate::chat_template::ChatTemplate;
 use crate::error::{ModelError, Result};
 use crate::manifest::Manifest;
+use crate::ops::Packed;
 use crate::tokenizer::Tokenizer;
 use header::{Header, TensorInfo};
 use tensor_type::TensorType;
@@ -29,6 +30,13 @@ pub(crate) struct Gguf {
     path: PathBuf,
     bytes: Arc<Mmap>,
     header: Arc<Header>,
+}
+
+/// A tensor as the file has it.
+struct Stored<'a> {
+    bytes: &'a [u8],
+    kind: TensorType,
+    shape: &'a [usize],
 }
 
 /// Whether a file begins as GGUF files do.
@@ -103,6 +111,25 @@ impl Gguf {
         dtype: DType,
         device: &Device,
     ) -> Result<Option<Tensor>> {
+        let Some(Stored { bytes, kind, shape }) = self.stored(name)? else { return Ok(None) };
+        dequantize(bytes, kind, shape, dtype, device).map(Some)
+    }
+
+    /// The matrix that HF transformers calls `name`, if its blocks can be multiplied as they are.
+    ///
+    /// # Errors
+    /// A tensor of a type that is not computed here.
+    pub(crate) fn packed(&self, name: &str) -> Result<Option<Packed>> {
+        let Some(Stored { bytes, kind, shape }) = self.stored(name)? else { return Ok(None) };
+        match (kind.quants(), shape) {
+            (Some(quants), &[outputs, inputs]) => {
+                Ok(Some(Packed::new(quants, bytes, outputs, inputs)?))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn stored(&self, name: &str) -> Result<Option<Stored<'_>>> {
         let Some((own_name, info)) = settings::tensor_name(name)
             .and_then(|own| Some((own.clone(), self.header.tensors.get(&own)?)))
         else {
@@ -116,7 +143,7 @@ impl Gguf {
             ))
         })?;
         let bytes = self.bytes_of(&own_name, info, kind)?;
-        dequantize(bytes, kind, &info.shape, dtype, device).map(Some)
+        Ok(Some(Stored { bytes, kind, shape: &info.shape }))
     }
 
     /// HF name or, without one, the file's own; type; shape: of each tensor, in the order of names.

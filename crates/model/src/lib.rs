@@ -25,6 +25,7 @@ mod projection;
 mod qwen3;
 mod sampler;
 mod tokenizer;
+mod weight;
 mod weights;
 
 pub use chat_template::ChatTemplate;

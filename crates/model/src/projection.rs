@@ -4,21 +4,22 @@ use candle_core::{Result, Tensor};
 
 use crate::lora::Lora;
 use crate::ops;
+use crate::weight::Weight;
 
 /// `x · weightᵀ + bias + adapter(x)`.
 #[derive(Debug, Clone)]
 pub(crate) struct Projection {
-    weight: Tensor,       // [out, in]
+    weight: Weight,       // [out, in]
     bias: Option<Tensor>, // [out]
     lora: Option<Lora>,
 }
 
 impl Projection {
-    pub(crate) fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
+    pub(crate) fn new(weight: Weight, bias: Option<Tensor>) -> Self {
         Self { weight, bias, lora: None }
     }
 
-    pub(crate) fn weight(&self) -> &Tensor {
+    pub(crate) fn weight(&self) -> &Weight {
         &self.weight
     }
 
@@ -28,36 +29,47 @@ impl Projection {
 
     /// `x` is `[.., in]`, the result `[.., out]`.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.finish(x, ops::linear(x, &self.weight)?)
+        self.finish(x, self.weight.linear(x)?)
     }
 
     /// [`Projection::forward`], added to `residual`, `[.., out]`.
     pub(crate) fn forward_residual(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
-        self.finish(x, ops::linear_residual(x, &self.weight, residual)?)
+        self.finish(x, self.weight.linear_residual(x, residual)?)
     }
 
     /// The first half of the MLP, `silu(gate(x)) · up(x)`; in one op where there is nothing beside the weights.
     pub(crate) fn swiglu(gate: &Self, up: &Self, x: &Tensor) -> Result<Tensor> {
         if gate.is_plain() && up.is_plain() {
-            return ops::swiglu_linear(x, &gate.weight, &up.weight);
+            return Weight::swiglu_linear(&gate.weight, &up.weight, x);
         }
         ops::swiglu(&gate.forward(x)?, &up.forward(x)?)
     }
 
     /// [`Projection::forward`] for the engine: a row does not depend on those beside it, and no gradient is tracked.
     pub(crate) fn forward_rows(&self, x: &Tensor) -> Result<Tensor> {
-        self.finish_rows(x, ops::row_linear(x, &self.weight.detach())?)
+        self.finish_rows(x, self.weight.row_linear(x)?)
+    }
+
+    /// [`Projection::forward_rows`] of three layers with the same input.
+    pub(crate) fn forward_rows_of(layers: [&Self; 3], x: &Tensor) -> Result<[Tensor; 3]> {
+        let [a, b, c] = layers;
+        let mut products = Weight::row_linears(&[&a.weight, &b.weight, &c.weight], x)?.into_iter();
+        let mut next = |layer: &Self| {
+            let product = products.next().expect("there is a product for each weight");
+            layer.finish_rows(x, product)
+        };
+        Ok([next(a)?, next(b)?, next(c)?])
     }
 
     /// [`Projection::forward_residual`], as [`Projection::forward_rows`] is.
     pub(crate) fn forward_rows_residual(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
-        self.finish_rows(x, ops::row_linear_residual(x, &self.weight.detach(), residual)?)
+        self.finish_rows(x, self.weight.row_linear_residual(x, residual)?)
     }
 
     /// [`Projection::swiglu`], as [`Projection::forward_rows`] is.
     pub(crate) fn swiglu_rows(gate: &Self, up: &Self, x: &Tensor) -> Result<Tensor> {
         if gate.is_plain() && up.is_plain() {
-            return ops::row_swiglu_linear(x, &gate.weight.detach(), &up.weight.detach());
+            return Weight::row_swiglu_linear(&gate.weight, &up.weight, x);
         }
         ops::swiglu(&gate.forward_rows(x)?, &up.forward_rows(x)?)
     }

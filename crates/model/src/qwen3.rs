@@ -17,16 +17,17 @@ use crate::kv_cache::{KvCache, LayerCache};
 use crate::lora::Adapter;
 use crate::ops;
 use crate::projection::Projection;
+use crate::weight::Weight;
 use crate::weights::Weights;
 
 /// A Qwen3 decoder with its language-model head.
 #[derive(Debug, Clone)]
 pub struct Qwen3 {
     config: Config,
-    embed_tokens: Tensor, // [V, hidden]
+    embed_tokens: Weight, // [V, hidden]
     layers: Vec<Layer>,
     norm: RmsNorm,
-    lm_head: Tensor, // [V, hidden]; `embed_tokens` where they are tied
+    lm_head: Weight, // [V, hidden]; `embed_tokens` where they are tied
     rope: Rope,
 }
 
@@ -37,11 +38,11 @@ impl Qwen3 {
     /// A tensor that is missing or of another shape; the message names it.
     pub fn new(config: &Config, weights: &Weights) -> Result<Self> {
         let (vocab, hidden) = (config.vocab_size, config.hidden_size);
-        let embed_tokens = weights.get("model.embed_tokens.weight", &[vocab, hidden])?;
+        let embed_tokens = weights.matrix("model.embed_tokens.weight", &[vocab, hidden])?;
         let lm_head = if config.tie_word_embeddings {
             embed_tokens.clone()
         } else {
-            weights.get("lm_head.weight", &[vocab, hidden])?
+            weights.matrix("lm_head.weight", &[vocab, hidden])?
         };
         let layers = (0..config.num_hidden_layers)
             .map(|index| Layer::new(config, weights, index))
@@ -74,7 +75,7 @@ impl Qwen3 {
             let projection = model.projection_mut(module).ok_or_else(|| {
                 refused("which is no linear layer in the blocks of this model".to_owned())
             })?;
-            let (outputs, inputs) = projection.weight().dims2()?;
+            let (outputs, inputs) = projection.weight().sizes()?;
             if (inputs, outputs) != lora.sizes() {
                 return Err(refused(format!("in this model it goes from {inputs} to {outputs}")));
             }
@@ -104,11 +105,12 @@ impl Qwen3 {
     }
 
     pub fn device(&self) -> &Device {
-        self.embed_tokens.device()
+        self.rope.cos.device()
     }
 
+    /// What is computed in; weights may be stored in less.
     pub fn dtype(&self) -> DType {
-        self.embed_tokens.dtype()
+        self.rope.cos.dtype()
     }
 
     /// An empty cache for this model.
@@ -124,7 +126,7 @@ impl Qwen3 {
         let (_, length) = ids.dims2()?;
         let offset = cache.as_ref().map_or(0, |cache| cache.len());
         let (cos, sin) = self.rope.at(offset, length)?;
-        let mut hidden = ops::embedding(ids, &self.embed_tokens)?;
+        let mut hidden = self.embed_tokens.embedding(ids)?;
         for (index, layer) in self.layers.iter().enumerate() {
             let cache = cache.as_mut().map(|cache| cache.layer(index));
             hidden = layer.forward(&hidden, &cos, &sin, offset, cache)?;
@@ -134,7 +136,7 @@ impl Qwen3 {
 
     /// Logits `[.., V]` of hidden states `[.., hidden]`, in the dtype of the weights.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        Ok(ops::linear(hidden, &self.lm_head)?)
+        Ok(self.lm_head.linear(hidden)?)
     }
 
     /// Logits in f32 of the last position only, `[B, V]`: all that sampling needs.
@@ -199,7 +201,7 @@ impl Attention {
         let (hidden, head_dim) = (config.hidden_size, config.head_dim);
         let is_qwen3 = config.architecture == Architecture::Qwen3;
         let get = |part: &str, out: usize, input: usize, has_bias: bool| -> Result<Projection> {
-            let weight = weights.get(&format!("{name}.{part}.weight"), &[out, input])?;
+            let weight = weights.matrix(&format!("{name}.{part}.weight"), &[out, input])?;
             let bias = has_bias.then(|| weights.get(&format!("{name}.{part}.bias"), &[out]));
             Ok(Projection::new(weight, bias.transpose()?))
         };
@@ -270,7 +272,7 @@ impl Mlp {
     fn new(config: &Config, weights: &Weights, name: &str) -> Result<Self> {
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let get = |part: &str, out: usize, input: usize| -> Result<Projection> {
-            let weight = weights.get(&format!("{name}.{part}.weight"), &[out, input])?;
+            let weight = weights.matrix(&format!("{name}.{part}.weight"), &[out, input])?;
             Ok(Projection::new(weight, None))
         };
         Ok(Self {

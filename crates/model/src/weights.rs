@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use candle_core::safetensors::{BufferedSafetensors, MmapedSafetensors};
 use candle_core::{DType, Device, Tensor};
@@ -10,6 +11,7 @@ use serde_json::Value;
 
 use crate::error::{ModelError, Result};
 use crate::gguf::Gguf;
+use crate::weight::Weight;
 
 /// One tensor as its file describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub struct Weights {
     place: String,
     dtype: DType,
     device: Device,
+    /// Whether matrices stay as they are stored, where they can be multiplied so.
+    packed: bool,
 }
 
 enum Source {
@@ -57,13 +61,14 @@ impl Weights {
             place: dir.display().to_string(),
             dtype,
             device: device.clone(),
+            packed: false,
         })
     }
 
     /// The tensors of a GGUF file, under the names that HF transformers gives them.
     pub(crate) fn from_gguf(file: Gguf, dtype: DType, device: &Device) -> Self {
         let place = file.path().display().to_string();
-        Self { source: Source::Gguf(file), place, dtype, device: device.clone() }
+        Self { source: Source::Gguf(file), place, dtype, device: device.clone(), packed: false }
     }
 
     /// One safetensors file held in memory; `place` names it in messages.
@@ -77,6 +82,7 @@ impl Weights {
             place: place.to_owned(),
             dtype,
             device: device.clone(),
+            packed: false,
         })
     }
 
@@ -87,7 +93,30 @@ impl Weights {
             place: "the trained variables".to_owned(),
             dtype,
             device: device.clone(),
+            packed: false,
         }
+    }
+
+    /// Lets matrices stay as they are stored where they can be multiplied so: on the CPU, computing in f32. Such matrices
+    /// have no gradient.
+    pub fn packed(self) -> Self {
+        let packed = self.device.is_cpu() && self.dtype == DType::F32;
+        Self { packed, ..self }
+    }
+
+    /// The matrix `name`, `[out, in]`, for products.
+    ///
+    /// # Errors
+    /// If it is missing or not of `shape`.
+    pub(crate) fn matrix(&self, name: &str, shape: &[usize; 2]) -> Result<Weight> {
+        if self.packed
+            && let Source::Gguf(file) = &self.source
+            && let Some(packed) = file.packed(name)?
+        {
+            self.check_shape(name, &[packed.outputs(), packed.inputs()], shape)?;
+            return Ok(Weight::Packed(Arc::new(packed)));
+        }
+        Ok(Weight::Plain(self.get(name, shape)?))
     }
 
     /// The tensor `name`, in the dtype and on the device of these weights.
@@ -111,15 +140,20 @@ impl Weights {
             }
             Source::Tensors(tensors) => tensors.get(name).ok_or_else(missing)?.clone(),
         };
-        if tensor.dims() != shape {
-            return Err(ModelError::Shape {
-                place: self.place.clone(),
-                name: name.to_owned(),
-                found: tensor.dims().to_vec(),
-                wanted: shape.to_vec(),
-            });
-        }
+        self.check_shape(name, tensor.dims(), shape)?;
         Ok(tensor.to_dtype(self.dtype)?)
+    }
+
+    fn check_shape(&self, name: &str, found: &[usize], wanted: &[usize]) -> Result<()> {
+        if found == wanted {
+            return Ok(());
+        }
+        Err(ModelError::Shape {
+            place: self.place.clone(),
+            name: name.to_owned(),
+            found: found.to_vec(),
+            wanted: wanted.to_vec(),
+        })
     }
 
     /// Every tensor that is there, in the order of names; nothing is loaded.

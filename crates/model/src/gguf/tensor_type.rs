@@ -3,6 +3,8 @@
 use candle_core::DType;
 use candle_core::quantized::GgmlDType;
 
+use crate::ops::Quants;
+
 /// A type that candle knows, with its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TensorType(GgmlDType);
@@ -37,6 +39,16 @@ impl TensorType {
             GgmlDType::F32 => Some(DType::F32),
             GgmlDType::F16 => Some(DType::F16),
             GgmlDType::BF16 => Some(DType::BF16),
+            _ => None,
+        }
+    }
+
+    /// The format of a type whose blocks are multiplied as they are.
+    pub(super) fn quants(self) -> Option<Quants> {
+        match self.0 {
+            GgmlDType::Q8_0 => Some(Quants::Q8_0),
+            GgmlDType::Q4K => Some(Quants::Q4K),
+            GgmlDType::Q6K => Some(Quants::Q6K),
             _ => None,
         }
     }

@@ -54,7 +54,7 @@ impl Qwen3 {
         for (sequence, ids) in parts.iter_mut() {
             sequence.reserve(ids.len());
         }
-        let mut hidden = ops::embedding(&ids, &self.embed_tokens.detach())?; // [1, N, hidden]
+        let mut hidden = self.embed_tokens.row_embedding(&ids)?; // [1, N, hidden]
         for (index, layer) in self.layers.iter().enumerate() {
             hidden = layer.forward_ragged(&hidden, &cos, &sin, index, parts)?;
         }
@@ -67,7 +67,7 @@ impl Qwen3 {
     /// Logits `[N, V]` in f32 of hidden states `[N, hidden]`, each row exact as
     /// [`Qwen3::forward_ragged`] is.
     pub(crate) fn logits_ragged(&self, hidden: &Tensor) -> Result<Tensor> {
-        ops::row_linear(hidden, &self.lm_head.detach())?.to_dtype(DType::F32)
+        self.lm_head.row_linear(hidden)?.to_dtype(DType::F32)
     }
 }
 
@@ -99,10 +99,10 @@ impl Attention {
         index: usize,
         parts: &mut [(&mut Sequence, &[u32])],
     ) -> Result<Tensor> {
-        let (query, key) = (self.q_proj.forward_rows(normed)?, self.k_proj.forward_rows(normed)?);
+        let layers = [&self.q_proj, &self.k_proj, &self.v_proj];
+        let [query, key, value] = Projection::forward_rows_of(layers, normed)?;
         let query = self.rotate(&query, &self.q_norm, cos, sin)?.detach();
         let key = self.rotate(&key, &self.k_norm, cos, sin)?.detach();
-        let value = self.v_proj.forward_rows(normed)?;
         let attended = self.attend(&query, &key, &value, index, parts)?;
         self.o_proj.forward_rows_residual(&attended, residual)
     }

@@ -1,0 +1,109 @@
+//! A matrix of weights, widened or as its file stores it.
+
+use std::sync::Arc;
+
+use candle_core::{Result, Tensor};
+
+use crate::ops::{self, Packed};
+
+/// `[out, in]`.
+#[derive(Debug, Clone)]
+pub(crate) enum Weight {
+    Plain(Tensor),
+    /// Quantised; without gradients.
+    Packed(Arc<Packed>),
+}
+
+impl Weight {
+    /// Outputs and inputs.
+    pub(crate) fn sizes(&self) -> Result<(usize, usize)> {
+        match self {
+            Self::Plain(weight) => weight.dims2(),
+            Self::Packed(weight) => Ok((weight.outputs(), weight.inputs())),
+        }
+    }
+
+    /// `x · weightᵀ` for `x: [.., in]`.
+    pub(crate) fn linear(&self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Plain(weight) => ops::linear(x, weight),
+            Self::Packed(weight) => weight.linear(x),
+        }
+    }
+
+    /// [`Weight::linear`] added to `residual`.
+    pub(crate) fn linear_residual(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Plain(weight) => ops::linear_residual(x, weight, residual),
+            Self::Packed(weight) => weight.linear_residual(x, residual),
+        }
+    }
+
+    /// `swiglu(x · gateᵀ, x · upᵀ)`.
+    pub(crate) fn swiglu_linear(gate: &Self, up: &Self, x: &Tensor) -> Result<Tensor> {
+        match (gate, up) {
+            (Self::Plain(gate), Self::Plain(up)) => ops::swiglu_linear(x, gate, up),
+            (Self::Packed(gate), Self::Packed(up)) => Packed::swiglu_linear(gate, up, x),
+            _ => ops::swiglu(&gate.linear(x)?, &up.linear(x)?),
+        }
+    }
+
+    /// [`Weight::linear`] for the engine: a row does not depend on those beside it, and no gradient is tracked.
+    pub(crate) fn row_linear(&self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Plain(weight) => ops::row_linear(x, &weight.detach()),
+            Self::Packed(weight) => weight.linear(x),
+        }
+    }
+
+    /// [`Weight::row_linear`] of several matrices with the same `x`.
+    pub(crate) fn row_linears(weights: &[&Self], x: &Tensor) -> Result<Vec<Tensor>> {
+        let packed: Option<Vec<&Packed>> = weights.iter().map(|weight| weight.packed()).collect();
+        match packed {
+            Some(packed) => Packed::linears(&packed, x),
+            None => weights.iter().map(|weight| weight.row_linear(x)).collect(),
+        }
+    }
+
+    /// [`Weight::linear_residual`], as [`Weight::row_linear`] is.
+    pub(crate) fn row_linear_residual(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Plain(weight) => ops::row_linear_residual(x, &weight.detach(), residual),
+            Self::Packed(weight) => weight.linear_residual(x, residual),
+        }
+    }
+
+    /// [`Weight::swiglu_linear`], as [`Weight::row_linear`] is.
+    pub(crate) fn row_swiglu_linear(gate: &Self, up: &Self, x: &Tensor) -> Result<Tensor> {
+        match (gate, up) {
+            (Self::Plain(gate), Self::Plain(up)) => {
+                ops::row_swiglu_linear(x, &gate.detach(), &up.detach())
+            }
+            (Self::Packed(gate), Self::Packed(up)) => Packed::swiglu_linear(gate, up, x),
+            _ => ops::swiglu(&gate.row_linear(x)?, &up.row_linear(x)?),
+        }
+    }
+
+    /// The rows `ids`, `[.., in]`, with a gradient for plain weights.
+    pub(crate) fn embedding(&self, ids: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Plain(weight) => ops::embedding(ids, weight),
+            Self::Packed(weight) => weight.embedding(ids),
+        }
+    }
+
+    /// [`Weight::embedding`] without a gradient.
+    pub(crate) fn row_embedding(&self, ids: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Plain(weight) => ops::embedding(ids, &weight.detach()),
+            Self::Packed(weight) => weight.embedding(ids),
+        }
+    }
+
+    fn packed(&self) -> Option<&Packed> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Packed(weight) => Some(weight),
+        }
+    }
+}
