@@ -162,14 +162,14 @@ impl fmt::Display for Placement {
     }
 }
 
-/// Bytes that keys and values may take beside what is loaded: on a card most of what is free, elsewhere a usual share.
+/// Bytes that keys and values may take beside what is loaded: on a card a share of what is free, elsewhere a usual size.
 pub(crate) fn kv_memory(device: &Device) -> usize {
     // Those of 0.6 billion parameters in f32 need 224 KiB a token.
     const USUAL: usize = 4 << 30;
     #[cfg(feature = "cuda")]
     if let Some(free) = cuda::free_memory(device) {
-        // The rest is for the numbers of one pass.
-        return free / 4 * 3;
+        // Their buffers double when they are full, so they may take twice as much; the rest is for the numbers of a pass.
+        return free / 3;
     }
     let _ = device;
     USUAL

@@ -1,15 +1,13 @@
 //! `agentflow bench engine`: how fast the engine reads prompts and writes replies, for any model, device and batch.
 //!
-//! Prompts are random tokens, all different. Replies are drawn at temperature 1 and nothing ends them early, so every row
+//! Prompts are arbitrary tokens, all different. Replies are drawn at temperature 1 and nothing ends them early, so every row
 //! runs to full length and a batch stays one.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use agentflow_llm::Sampling;
 use agentflow_model::{Completion, Engine, Limits, LoadedModel, Request, Sample};
 use anyhow::anyhow;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 
 use crate::arguments::BenchEngineArgs;
 use crate::{Failure, model, output};
@@ -67,14 +65,15 @@ impl Bench<'_> {
         let tokens_in_all = self.batch * prompt as usize;
         // Prompts in passes as the engine usually cuts them, and one token of reply.
         let start = Instant::now();
-        self.replies(prompt, 1, Limits::usual(&self.loaded.model).prefill_tokens)?;
+        self.replies(prompt, 1, Limits::on(self.loaded.model.device()).prefill_tokens)?;
         let prefill = tokens_in_all as f64 / start.elapsed().as_secs_f64();
-        // All prompts in one pass, so that all replies begin together.
+        // All prompts in one pass, so that the replies begin together.
         let replies = self.replies(prompt, tokens, tokens_in_all)?;
-        let longest = replies.iter().map(|reply| reply.times.decode).max().unwrap_or_default();
+        // Of the reply that began last, for from then on no prompt is in the way: the others began with it, or a pass
+        // earlier.
+        let decoding = replies.iter().map(|reply| reply.times.decode).min().unwrap_or_default();
         let after_first: usize = replies.iter().map(|reply| reply.tokens.len() - 1).sum();
-        let decode = after_first as f64 / longest.max(Duration::from_nanos(1)).as_secs_f64();
-        Ok(Timed { prefill, decode })
+        Ok(Timed { prefill, decode: after_first as f64 / decoding.as_secs_f64() })
     }
 
     /// One reply of `tokens` to each of `batch` prompts, by an engine that reads `pass` prompt tokens at a time.
@@ -103,16 +102,17 @@ impl Bench<'_> {
             seed: Some(self.args.seed),
         };
         let sample = Sample::new(sampling, tokens);
-        let mut random = ChaCha8Rng::seed_from_u64(self.args.seed);
-        let words = tokenizer.len().min(model.config().vocab_size) as u32;
-        let requests = (0..self.batch).map(|_| {
-            let ids = (0..prompt).map(|_| random.random_range(0..words)).collect();
-            Request::group(ids, sample.clone(), 1)
-        });
         let mut replies = Vec::with_capacity(self.batch);
-        for request in requests {
-            replies.extend(engine.submit(request)?);
+        for row in 0..self.batch {
+            let ids = (row * prompt..(row + 1) * prompt).map(|at| self.token(at)).collect();
+            replies.extend(engine.submit(Request::group(ids, sample.clone(), 1))?);
         }
         replies.into_iter().map(|reply| reply.wait()).collect()
+    }
+
+    /// An arbitrary token, spread over the vocabulary (Knuth's multiplicative hash).
+    fn token(&self, at: usize) -> u32 {
+        let words = self.loaded.tokenizer.len() as u64;
+        ((at as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32 % words as u32
     }
 }
