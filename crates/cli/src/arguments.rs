@@ -1,10 +1,16 @@
 //! What can be typed.
 
+mod bench;
+mod placement;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
+
+pub(crate) use bench::{BenchCommand, BenchEngineArgs, RandomArgs};
+pub(crate) use placement::PlacementArgs;
 
 const ENVIRONMENT: &str = "\
 Environment, also from a file `.env`:
@@ -50,6 +56,11 @@ pub(crate) enum Command {
     },
     /// Serve a local model to every client of Ollama or OpenAI
     Serve(ServeArgs),
+    /// Measure the speed of this machine
+    Bench {
+        #[command(subcommand)]
+        command: BenchCommand,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -80,6 +91,9 @@ pub(crate) struct ModelArgs {
     /// LoRA adapter beside the weights of a local model: a PEFT directory
     #[arg(long, value_name = "DIR")]
     pub(crate) adapter: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) placement: PlacementArgs,
     /// Address of the server; for ollama the default is $OLLAMA_HOST
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
@@ -250,6 +264,8 @@ pub(crate) struct ServeArgs {
     /// LoRA adapter beside the weights: a PEFT directory
     #[arg(long, value_name = "DIR")]
     pub(crate) adapter: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) placement: PlacementArgs,
     /// What clients call it [default: the name of the directory or file]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
@@ -307,6 +323,8 @@ pub(crate) enum ModelCommand {
     Logprobs(LogprobsArgs),
     /// Token ids to token ids: {"prompt_ids", "max_tokens", "temperature"?, "seed"?, "schema"?} -> {"ids", "text", "finish", "logprobs"}
     Generate(GenerateArgs),
+    /// Write a model directory of a real shape with random weights, to measure speed and memory on
+    Random(RandomArgs),
 }
 
 #[derive(Debug, Args)]
@@ -314,6 +332,8 @@ pub(crate) struct InspectArgs {
     /// Model directory, GGUF file or name on the Hub [default: the bundled tiny planner]
     #[arg(value_name = "DIR|FILE|REPO")]
     pub(crate) model: Option<String>,
+    #[command(flatten)]
+    pub(crate) placement: PlacementArgs,
     /// Print it as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -341,16 +361,8 @@ pub(crate) struct WeightsArgs {
     /// JSON lines; `-` reads standard input
     #[arg(long, value_name = "FILE", default_value = "-")]
     pub(crate) input: PathBuf,
-    /// What the weights are computed in
-    #[arg(long, value_enum, value_name = "DTYPE", default_value = "f32")]
-    pub(crate) dtype: Precision,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Precision {
-    F32,
-    Bf16,
-    F16,
+    #[command(flatten)]
+    pub(crate) placement: PlacementArgs,
 }
 
 #[derive(Debug, Args)]

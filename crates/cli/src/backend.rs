@@ -11,20 +11,35 @@ use agentflow_llm::{
     ApiKey, ChatError, ChatModel, Ollama, OllamaConfig, OpenAi, OpenAiConfig, Recorder, Replay,
     Sampling, Timeouts,
 };
-use agentflow_model::{Adapter, Local, bundled};
+use agentflow_model::{Adapter, Local, Placement, bundled};
 use anyhow::anyhow;
-use candle_core::{DType, Device};
 
 use crate::Failure;
 use crate::arguments::{Backend, ModelArgs};
-use crate::model_source;
 use crate::narrate::Narrator;
+use crate::{model_source, placement};
 
 /// A model with the prompts and settings that fit it.
 pub(crate) struct Chosen {
     pub(crate) model: Arc<dyn ChatModel>,
     pub(crate) profile: Profile,
     pub(crate) settings: CallSettings,
+    /// Where it computes, if that is in this process.
+    pub(crate) placement: Option<Placement>,
+}
+
+/// A model, the prompts it knows, and where it computes if that is in this process.
+struct Found {
+    model: Box<dyn ChatModel>,
+    profile: Profile,
+    placement: Option<Placement>,
+}
+
+impl Found {
+    fn new(model: impl ChatModel + 'static, placement: Option<Placement>) -> Result<Self, Failure> {
+        let profile = profile(&model)?;
+        Ok(Self { model: Box::new(model), profile, placement })
+    }
 }
 
 impl Chosen {
@@ -41,13 +56,15 @@ impl Chosen {
 
 /// Connects to, or loads, the model that `args` ask for.
 pub(crate) async fn choose(args: &ModelArgs, narrator: &Narrator) -> Result<Chosen, Failure> {
-    if args.adapter.is_some() && !matches!(args.backend, Backend::Auto | Backend::Local) {
+    let in_process = args.adapter.is_some() || args.placement.is_chosen();
+    if in_process && !matches!(args.backend, Backend::Auto | Backend::Local) {
+        let flag = if args.adapter.is_some() { "--adapter is" } else { "--device and --dtype are" };
         return Err(Failure::usage(anyhow!(
-            "--adapter is for models in this process; leave it out, or use --backend local"
+            "{flag} for models in this process; leave it out, or use --backend local"
         )));
     }
-    let (model, profile) = match args.backend {
-        Backend::Auto if args.adapter.is_some() => local(args).await?,
+    let Found { model, profile, placement } = match args.backend {
+        Backend::Auto if in_process => local(args).await?,
         Backend::Auto => automatic(args, narrator).await?,
         Backend::Ollama => {
             let host = host(args)?;
@@ -62,7 +79,7 @@ pub(crate) async fn choose(args: &ModelArgs, narrator: &Narrator) -> Result<Chos
             };
             connect(host, name, args).await?
         }
-        Backend::Openai => (openai(args)?, Profile::Full),
+        Backend::Openai => Found::new(openai(args)?, None)?,
         Backend::Local => local(args).await?,
         Backend::Replay => {
             let path = args.model.as_deref().ok_or_else(|| {
@@ -70,9 +87,7 @@ pub(crate) async fn choose(args: &ModelArgs, narrator: &Narrator) -> Result<Chos
                     "--backend replay plays a recording; name it with --model FILE"
                 ))
             })?;
-            let replay = Replay::open(path).map_err(Failure::work)?;
-            let profile = profile(&replay)?;
-            (Box::new(replay) as Box<dyn ChatModel>, profile)
+            Found::new(Replay::open(path).map_err(Failure::work)?, None)?
         }
     };
     let model: Arc<dyn ChatModel> = match &args.record {
@@ -90,14 +105,14 @@ pub(crate) async fn choose(args: &ModelArgs, narrator: &Narrator) -> Result<Chos
         think: args.think,
         max_tokens: args.max_tokens.unwrap_or(if args.think { 8192 } else { 512 }),
     };
-    Ok(Chosen { model, profile, settings })
+    Ok(Chosen { model, profile, settings, placement })
 }
 
 /// Ollama where it answers and has the model, else the bundled planner; says which on stderr.
 async fn automatic(
     args: &ModelArgs,
     narrator: &Narrator,
-) -> Result<(Box<dyn ChatModel>, Profile), Failure> {
+) -> Result<Found, Failure> {
     if let Some(path) = &args.model
         && (Path::new(path).exists() || path.starts_with(['.', '/', '~']))
     {
@@ -183,15 +198,13 @@ async fn connect(
     host: Host,
     name: String,
     args: &ModelArgs,
-) -> Result<(Box<dyn ChatModel>, Profile), Failure> {
+) -> Result<Found, Failure> {
     let config = OllamaConfig {
         num_ctx: args.num_ctx(),
         timeouts: timeouts(args),
         ..OllamaConfig::new(host, name)
     };
-    let model = Ollama::connect(config).await.map_err(Failure::work)?;
-    let profile = profile(&model)?;
-    Ok((Box::new(model), profile))
+    Found::new(Ollama::connect(config).await.map_err(Failure::work)?, None)
 }
 
 async fn pulled(host: &Host) -> Result<Option<String>, Failure> {
@@ -213,7 +226,7 @@ fn preferred(models: &[LocalModel]) -> Option<String> {
         .map(|model| model.name.clone())
 }
 
-fn openai(args: &ModelArgs) -> Result<Box<dyn ChatModel>, Failure> {
+fn openai(args: &ModelArgs) -> Result<OpenAi, Failure> {
     let (Some(url), Some(name)) = (&args.url, &args.model) else {
         return Err(Failure::usage(anyhow!(
             "--backend openai needs --url and --model, e.g. --url http://127.0.0.1:8000/v1 --model Qwen/Qwen3-8B; \
@@ -222,7 +235,7 @@ fn openai(args: &ModelArgs) -> Result<Box<dyn ChatModel>, Failure> {
     };
     let key = ApiKey::from_env("OPENAI_API_KEY");
     let config = OpenAiConfig { timeouts: timeouts(args), ..OpenAiConfig::new(url, name, key) };
-    Ok(Box::new(OpenAi::new(config).map_err(Failure::usage)?))
+    OpenAi::new(config).map_err(Failure::usage)
 }
 
 fn timeouts(args: &ModelArgs) -> Timeouts {
@@ -238,12 +251,13 @@ fn timeouts(args: &ModelArgs) -> Timeouts {
 }
 
 /// The model that was named, or the planner in the binary.
-async fn local(args: &ModelArgs) -> Result<(Box<dyn ChatModel>, Profile), Failure> {
+async fn local(args: &ModelArgs) -> Result<Found, Failure> {
     let name = args.model.as_deref().unwrap_or(bundled::NAME);
+    let placement = placement::choose(&args.placement)?;
     let adapter = args.adapter.as_deref();
-    let model = load(args.model.as_deref(), adapter, name, Some(args.num_ctx())).await?;
-    let profile = profile(&model)?;
-    Ok((Box::new(model), profile))
+    let num_ctx = Some(args.num_ctx());
+    let model = load(args.model.as_deref(), adapter, name, num_ctx, &placement).await?;
+    Found::new(model, Some(placement))
 }
 
 /// Loads the directory, file or repository `model`, or the planner in the binary; records call it `name`.
@@ -252,13 +266,13 @@ pub(crate) async fn load(
     adapter: Option<&Path>,
     name: &str,
     num_ctx: Option<u32>,
+    placement: &Placement,
 ) -> Result<Local, Failure> {
     let files = model_source::files(model).await?;
-    // Processors compute f32 fastest, whatever the files hold.
-    let (dtype, device) = (DType::F32, Device::Cpu);
-    let mut loaded = files.load(dtype, &device).map_err(Failure::work)?;
+    let Placement { dtype, device, .. } = placement;
+    let mut loaded = files.load(*dtype, device).map_err(Failure::work)?;
     if let Some(dir) = adapter {
-        let adapter = Adapter::open(dir, dtype, &device).map_err(Failure::work)?;
+        let adapter = Adapter::open(dir, *dtype, device).map_err(Failure::work)?;
         loaded = loaded.with_adapter(&adapter).map_err(Failure::work)?;
     }
     Ok(Local::new(loaded, name, num_ctx))

@@ -86,7 +86,7 @@ async fn measure(args: EvalRunArgs) -> Result<(), Failure> {
         chosen = backend::choose(&args.model, &narrator) => chosen?,
         () = cancel.cancelled() => return Err(Failure::Interrupted),
     };
-    let record = RunRecord::new(args.model.seed, "cpu", &args).to_toml()?;
+    let record = RunRecord::new(args.model.seed, chosen.placement.as_ref(), &args).to_toml()?;
     let run = RunDir::create(&args.runs, "eval", &record).map_err(Failure::work)?;
     let mut progress = Progress::new(args.limit, "problems");
     progress.say(&format!("run {}", run.path().display()));

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod backend;
+mod bench;
 mod config;
 mod eval;
 mod interrupt;
@@ -9,6 +10,7 @@ mod model;
 mod model_source;
 mod narrate;
 mod output;
+mod placement;
 mod progress;
 mod run_record;
 mod serve;
@@ -106,5 +108,6 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Model { command } => model::run(command),
         Command::Tools { command } => tools::run(command),
         Command::Serve(args) => serve::run(args),
+        Command::Bench { command } => bench::run(command),
     }
 }

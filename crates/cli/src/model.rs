@@ -1,26 +1,28 @@
 //! `agentflow model`: what a model is, and its parts one by one, for scripts and tests of other implementations.
 //!
-//! All but `inspect` read JSON lines and write one JSON line for each, in the same order. A line that fails gives
+//! All but `inspect` and `random` read JSON lines and write one JSON line for each, in the same order. A line that fails gives
 //! `{"error": …}`, and the exit code is 1 at the end.
 
 mod inspect;
+mod random;
 
 use std::io::Read;
 use std::path::Path;
 
 use agentflow_llm::{Finish, Message, Sampling};
-use agentflow_model::{Adapter, LoadedModel, Local, ModelError, Request, Sample, Scored};
+use agentflow_model::{
+    Adapter, LoadedModel, Local, ModelError, Placement, Request, Sample, Scored,
+};
 use anyhow::{Context, anyhow};
-use candle_core::{DType, Device};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::Failure;
 use crate::arguments::{
-    GenerateArgs, LogprobsArgs, ModelCommand, Precision, RenderArgs, WeightsArgs,
+    GenerateArgs, LogprobsArgs, ModelCommand, PlacementArgs, RenderArgs, WeightsArgs,
 };
-use crate::{model_source, output};
+use crate::{model_source, output, placement};
 
 pub(crate) fn run(command: ModelCommand) -> Result<(), Failure> {
     match command {
@@ -28,6 +30,7 @@ pub(crate) fn run(command: ModelCommand) -> Result<(), Failure> {
         ModelCommand::Render(args) => render(&args),
         ModelCommand::Logprobs(args) => logprobs(&args),
         ModelCommand::Generate(args) => generate(&args),
+        ModelCommand::Random(args) => random::run(&args),
     }
 }
 
@@ -65,7 +68,7 @@ struct LogprobsLine {
 
 fn logprobs(args: &LogprobsArgs) -> Result<(), Failure> {
     let input = read(&args.weights.input)?;
-    let loaded = load(&args.weights)?;
+    let loaded = args.weights.load()?;
     each_line(&input, |line: LogprobsLine| {
         let LogprobsLine { prompt_ids, completion_ids } = line;
         let ids = [prompt_ids.as_slice(), completion_ids.as_slice()].concat();
@@ -92,7 +95,7 @@ struct GenerateLine {
 
 fn generate(args: &GenerateArgs) -> Result<(), Failure> {
     let input = read(&args.weights.input)?;
-    let model = Local::new(load(&args.weights)?, "model", None);
+    let model = Local::new(args.weights.load()?, "model", None);
     // All lines are generated together; the answers come in their order.
     let begin = |line: GenerateLine| {
         let sampling = Sampling {
@@ -177,17 +180,23 @@ fn read(path: &Path) -> Result<String, Failure> {
     Ok(text)
 }
 
-fn load(args: &WeightsArgs) -> Result<LoadedModel, Failure> {
-    let dtype = match args.dtype {
-        Precision::F32 => DType::F32,
-        Precision::Bf16 => DType::BF16,
-        Precision::F16 => DType::F16,
-    };
-    let files = files(args.model.as_deref())?;
-    let loaded = files.load(dtype, &Device::Cpu).map_err(Failure::work)?;
-    let Some(dir) = &args.adapter else { return Ok(loaded) };
-    let adapter = Adapter::open(dir, dtype, &Device::Cpu).map_err(Failure::work)?;
+/// Loads what was named, and the adapter beside it.
+pub(crate) fn load(
+    model: Option<&str>,
+    adapter: Option<&Path>,
+    placement: &PlacementArgs,
+) -> Result<LoadedModel, Failure> {
+    let Placement { device, dtype, .. } = placement::choose(placement)?;
+    let loaded = files(model)?.load(dtype, &device).map_err(Failure::work)?;
+    let Some(dir) = adapter else { return Ok(loaded) };
+    let adapter = Adapter::open(dir, dtype, &device).map_err(Failure::work)?;
     loaded.with_adapter(&adapter).map_err(Failure::work)
+}
+
+impl WeightsArgs {
+    fn load(&self) -> Result<LoadedModel, Failure> {
+        load(self.model.as_deref(), self.adapter.as_deref(), &self.placement)
+    }
 }
 
 /// The files of a model, fetched where they are not here.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use agentflow_model::Placement;
 use anyhow::Context;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -14,18 +15,22 @@ pub(crate) struct RunRecord<C> {
     pub(crate) commit: String,
     pub(crate) argv: Vec<String>,
     pub(crate) seed: u64,
-    pub(crate) device: String,
+    /// Where the model computed, e.g. `cuda:0 (NVIDIA H200)`; none for a model on a server.
+    pub(crate) device: Option<String>,
+    /// What it computed in, e.g. `bf16`.
+    pub(crate) dtype: Option<String>,
     pub(crate) config: C,
 }
 
 impl<C> RunRecord<C> {
-    pub(crate) fn new(seed: u64, device: &str, config: C) -> Self {
+    pub(crate) fn new(seed: u64, placement: Option<&Placement>, config: C) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: env!("AGENTFLOW_COMMIT").to_owned(),
             argv: std::env::args().collect(),
             seed,
-            device: device.to_owned(),
+            device: placement.map(Placement::to_string),
+            dtype: placement.map(|placement| placement.dtype.as_str().to_owned()),
             config,
         }
     }

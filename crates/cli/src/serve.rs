@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Failure;
 use crate::arguments::ServeArgs;
-use crate::{backend, interrupt};
+use crate::{backend, interrupt, placement};
 
 pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
@@ -27,13 +27,14 @@ async fn serve(args: &ServeArgs) -> Result<(), Failure> {
     let shutdown = interrupt::on_ctrl_c();
     on_terminate(shutdown.clone());
     let name = name(args)?;
+    let placement = placement::choose(&args.placement)?;
     // Before the model, which takes longer: a port that is taken is known at once.
     let address = SocketAddr::new(args.host, args.port);
     let listener = TcpListener::bind(address).await.map_err(|error| {
         Failure::work(anyhow!("cannot listen on {address}: {error}; choose another with --port"))
     })?;
     let dir = Some(args.model.as_str()).filter(|model| *model != "bundled");
-    let model = backend::load(dir, args.adapter.as_deref(), &name, args.num_ctx).await?;
+    let model = backend::load(dir, args.adapter.as_deref(), &name, args.num_ctx, &placement).await?;
     let limits =
         Limits { concurrency: args.concurrency as usize, queue: args.queue, ..Limits::default() };
     let server = Server::of_local(model, &name, limits);

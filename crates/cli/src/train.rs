@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use agentflow_eval::RunDir;
+use agentflow_model::{DtypeChoice, Placement};
 use agentflow_train::sft::{self, Metrics, SftConfig};
 use anyhow::{Context, anyhow};
 
@@ -32,7 +33,8 @@ pub(crate) fn sft(args: SftArgs) -> Result<(), Failure> {
     let run = match run {
         Some(run) => run,
         None => {
-            let record = RunRecord::new(config.seed, "cpu", &config).to_toml()?;
+            let placement = Placement::cpu(DtypeChoice::F32);
+            let record = RunRecord::new(config.seed, Some(&placement), &config).to_toml()?;
             RunDir::create(&args.runs, "sft", &record).map_err(Failure::work)?
         }
     };

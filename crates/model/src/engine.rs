@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock, mpsc};
 
-use candle_core::DType;
+use candle_core::{DType, Device};
 
 pub use request::{Completion, Event, Reply, Request, Sample, Times, Token};
 
@@ -60,6 +60,12 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// The usual limits on a device: a card needs thousands of tokens in a pass to be busy.
+    pub fn on(device: &Device) -> Self {
+        let prefill_tokens = if device.is_cuda() { 4096 } else { 512 };
+        Self { prefill_tokens, ..Self::default() }
+    }
+
     /// Limits under which keys and values take `bytes` of memory, a ninth of it for earlier prompts;
     /// more only where a single reply that fills `context` needs it.
     pub fn of_memory(model: &Qwen3, context: usize, bytes: usize) -> Self {
@@ -67,7 +73,7 @@ impl Limits {
         let size = if model.is_exact() { 4 } else { model.dtype().size_in_bytes() };
         let token = shape.layers * 2 * shape.heads.block_values() / BLOCK_TOKENS * size;
         let tokens = bytes / token.max(1);
-        let limits = Self::default();
+        let limits = Self::on(model.device());
         Self {
             kv_tokens: (tokens / 9 * 8).min(limits.kv_tokens).max(context + 2 * BLOCK_TOKENS),
             kept_tokens: (tokens / 9).min(limits.kept_tokens),

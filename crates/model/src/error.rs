@@ -34,6 +34,10 @@ pub enum ModelError {
     MissingFile { dir: PathBuf, file: String },
     #[error("cannot read `{path}`: {source}")]
     Read { path: PathBuf, source: std::io::Error },
+    #[error("cannot write `{path}`: {source}")]
+    Write { path: PathBuf, source: std::io::Error },
+    #[error("`{path}` is not empty; give a new or an empty directory")]
+    Occupied { path: PathBuf },
     #[error("`{path}` is not valid: {problem}")]
     Invalid { path: PathBuf, problem: String },
     #[error("`{path}` describes a model this engine does not run: {problem}")]

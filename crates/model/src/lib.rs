@@ -7,9 +7,11 @@
 pub mod bundled;
 pub mod hub;
 pub mod ops;
+pub mod random_model;
 
 mod chat_template;
 mod config;
+mod device;
 mod engine;
 mod error;
 mod gguf;
@@ -30,6 +32,7 @@ mod weights;
 
 pub use chat_template::ChatTemplate;
 pub use config::{Architecture, Config};
+pub use device::{Card, DeviceChoice, DeviceError, DtypeChoice, Placement};
 pub use engine::{
     Completion, Engine, Event, Limits, Reply, Request, Sample, Statistics, Times, Token,
 };

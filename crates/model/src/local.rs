@@ -10,6 +10,7 @@ use candle_core::{DType, Device};
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 
+use crate::device::kv_memory;
 use crate::engine::{Completion, Engine, Event, Limits, Reply, Request, Sample};
 use crate::error::{ModelError, Result};
 use crate::grammar::Grammar;
@@ -20,9 +21,6 @@ use crate::model_dir::{LoadedModel, ModelFiles};
 pub struct Local {
     inner: Arc<Inner>,
 }
-
-/// Bytes that keys and values may take; those of 0.6 billion parameters in f32 need 224 KiB a token.
-const KV_MEMORY: usize = 4 << 30;
 
 struct Inner {
     loaded: LoadedModel,
@@ -60,7 +58,7 @@ impl Local {
             num_ctx: Some(context as u32),
             prompt_profile: Some(loaded.prompt_profile.clone()),
         };
-        let limits = Limits::of_memory(&loaded.model, context, KV_MEMORY);
+        let limits = Limits::of_memory(&loaded.model, context, kv_memory(loaded.model.device()));
         let engine = Engine::new(&loaded, context, limits);
         let grammar = OnceLock::new();
         Self { inner: Arc::new(Inner { loaded, engine, info, context, grammar }) }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use agentflow_model::{Config, Manifest, ModelFiles};
+use agentflow_model::{Config, Manifest, ModelFiles, Placement};
 use anyhow::Context;
 use candle_core::{DType, Device};
 use serde::Serialize;
 
 use crate::arguments::InspectArgs;
-use crate::{Failure, output};
+use crate::{Failure, output, placement};
 
 /// What is said of a model, in the order in which it is printed.
 #[derive(Serialize)]
@@ -32,6 +32,9 @@ struct Inspection {
     prompt_profile: String,
     digest: String,
     memory: Memory,
+    /// Where it would compute, and in what.
+    device: String,
+    dtype: &'static str,
 }
 
 #[derive(Serialize)]
@@ -52,7 +55,7 @@ struct Memory {
 
 pub(super) fn run(args: &InspectArgs) -> Result<(), Failure> {
     let files = super::files(args.model.as_deref())?;
-    let inspection = inspect(&files)?;
+    let inspection = inspect(&files, &placement::choose(&args.placement)?)?;
     if args.json {
         let text = serde_json::to_string_pretty(&inspection).context("cannot write JSON")?;
         return output::print(|out| writeln!(out, "{text}"));
@@ -60,7 +63,7 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), Failure> {
     output::print(|out| out.write_all(inspection.text().as_bytes()))
 }
 
-fn inspect(files: &ModelFiles) -> Result<Inspection, Failure> {
+fn inspect(files: &ModelFiles, placement: &Placement) -> Result<Inspection, Failure> {
     let manifest = files.manifest().map_err(Failure::work)?;
     let weights = files.weights(DType::F32, &Device::Cpu).map_err(Failure::work)?;
     let tensors = weights.tensors();
@@ -102,6 +105,8 @@ fn inspect(files: &ModelFiles) -> Result<Inspection, Failure> {
             cache_per_token_f32: 4 * cached,
             cache_per_token_half: 2 * cached,
         },
+        device: placement.to_string(),
+        dtype: placement.dtype.as_str(),
         config,
     })
 }
@@ -159,6 +164,7 @@ impl Inspection {
                     bytes(8192 * memory.cache_per_token_f32)
                 ),
             ),
+            ("computes", format!("on {} in {}", self.device, self.dtype)),
         ];
         let mut text = String::new();
         for (name, value) in rows {

@@ -7,6 +7,8 @@ mod processes;
 
 mod auto;
 mod bad_input;
+mod bench;
+mod device;
 mod eval;
 mod help;
 #[cfg(target_os = "linux")]

@@ -67,15 +67,35 @@ pub fn causal_softmax(
     let (rows, keys) = (scores.dim(D::Minus2)?, scores.dim(D::Minus1)?);
     let dtype = scores.dtype();
     let wide = if is_half(dtype) { scores.to_dtype(DType::F32)? } else { scores.clone() };
-    let hidden = (0..rows)
-        .flat_map(|row| (0..keys).map(move |key| key > offset + row % queries))
-        .map(|hidden| if hidden { f32::NEG_INFINITY } else { 0.0 })
-        .collect();
-    let mask = Tensor::from_vec(hidden, (rows, keys), scores.device())?.to_dtype(wide.dtype())?;
-    let scores = (wide * scale)?.broadcast_add(&mask)?;
+    let mut scores = (wide * scale)?;
+    // One new token sees every key; only of several some see less.
+    if keys > offset + 1 {
+        scores = scores.broadcast_add(&causal_mask(rows, keys, offset, queries, &scores)?)?;
+    }
     let max = scores.max_keepdim(D::Minus1)?.detach();
     let exp = scores.broadcast_sub(&max)?.exp()?;
     exp.broadcast_div(&exp.sum_keepdim(D::Minus1)?)?.to_dtype(dtype)
+}
+
+/// Minus infinity where a key is hidden, else zero, `[rows, keys]`, like `scores`. It is made where it is used: a card
+/// would wait for one from the host.
+fn causal_mask(
+    rows: usize,
+    keys: usize,
+    offset: usize,
+    queries: usize,
+    scores: &Tensor,
+) -> Result<Tensor> {
+    let device = scores.device();
+    let key = Tensor::arange(0, keys as u32, device)?.unsqueeze(0)?;
+    let position = Tensor::arange(offset as u32, (offset + queries) as u32, device)?.unsqueeze(1)?;
+    let hidden = key.broadcast_gt(&position)?; // [queries, keys]
+    let value = |value: f32| Tensor::new(value, device)?.to_dtype(scores.dtype());
+    let (never, free) = (value(f32::NEG_INFINITY)?, value(0.0)?);
+    let shape = hidden.shape();
+    hidden
+        .where_cond(&never.broadcast_as(shape)?, &free.broadcast_as(shape)?)?
+        .repeat((rows / queries, 1))
 }
 
 /// Causal attention of `q: [B, H, T, D]` over `k, v: [B, KV, S, D]`; query `i` is at position
