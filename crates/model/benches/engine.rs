@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use agentflow_llm::Sampling;
 use agentflow_model::{
-    Architecture, Completion, Config, Engine, Grammar, Limits, ModelFiles, Qwen3, Request, Sample, Tokenizer,
-    Weights, ops,
+    Architecture, Completion, Config, Engine, Grammar, Limits, ModelFiles, Qwen3, Request, Sample,
+    Tokenizer, Weights, ops,
 };
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Map, Value, json};
@@ -36,7 +36,7 @@ fn stored_model(path: &Path) {
     println!("figure stored.load {:.2} s", start.elapsed().as_secs_f64());
     let (model, tokenizer) = (loaded.model, loaded.tokenizer);
     for batch in [1, 16] {
-        let rate = best(3, || decode(&model, &tokenizer, batch, 48));
+        let rate = best(3, || decode(&model, &tokenizer, prompt(512), batch, 40));
         println!("figure stored.decode_batch_{batch} {rate:.1} tokens/s");
     }
     let rate = best(3, || prefill(&model, &tokenizer));
@@ -79,7 +79,7 @@ fn random_models() {
 
     let model = random_model(&small);
     for batch in [1, 16] {
-        let rate = best(3, || decode(&model, &tokenizer, batch, 64));
+        let rate = best(3, || decode(&model, &tokenizer, vec![5; 16], batch, 64));
         println!("figure engine.decode_batch_{batch} {rate:.1} tokens/s");
     }
     let time = |share_prefixes: bool, group_size: usize, max_tokens: u32| {
@@ -167,10 +167,16 @@ fn best(times: usize, mut f: impl FnMut() -> f64) -> f64 {
 }
 
 /// Tokens a second of the decode phase alone.
-fn decode(model: &Qwen3, tokenizer: &Arc<Tokenizer>, batch: usize, tokens: u32) -> f64 {
+fn decode(
+    model: &Qwen3,
+    tokenizer: &Arc<Tokenizer>,
+    prompt: Vec<u32>,
+    batch: usize,
+    tokens: u32,
+) -> f64 {
     let engine = engine(model, tokenizer, Limits::default());
     let sample = Sample::new(sampling(), tokens);
-    let completions = run(&engine, Request::group(vec![5; 16], sample, batch));
+    let completions = run(&engine, Request::group(prompt, sample, batch));
     let made: usize = completions.iter().map(|completion| completion.tokens.len() - 1).sum();
     made as f64 / longest_decode(&completions).as_secs_f64()
 }

@@ -101,7 +101,8 @@ impl Gguf {
         })
     }
 
-    /// The tensor that HF transformers calls `name`, in its own shape; `None` without one.
+    /// The tensor that HF transformers calls `name`, in its own shape; `None` without one. Quants are widened to `dtype`,
+    /// other types stay.
     ///
     /// # Errors
     /// A tensor of a type that is not computed here.
@@ -184,7 +185,7 @@ fn dequantize(
     device: &Device,
 ) -> Result<Tensor> {
     if let Some(plain) = kind.plain() {
-        return Ok(Tensor::from_raw_buffer(bytes, plain, shape, device)?.to_dtype(dtype)?);
+        return Ok(Tensor::from_raw_buffer(bytes, plain, shape, device)?);
     }
     let width =
         *shape.last().expect("quantized tensors have a last dimension, checked in the header");

@@ -102,7 +102,7 @@ impl ModelFiles {
     }
 
     /// Reads everything for inference on the CPU: computed in f32, with matrices as the files store them where they can
-    /// be multiplied so (`Q8_0`, `Q4_K` and `Q6_K` of GGUF files), which takes a fraction of the memory and of the time.
+    /// be multiplied so (bf16, f16, and `Q8_0`, `Q4_K` and `Q6_K` of GGUF files), which takes a fraction of the memory and of the time.
     /// No gradient goes through them.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Error, Result, Tensor};
 
 use crate::ops::{self, Packed};
 
@@ -10,6 +10,8 @@ use crate::ops::{self, Packed};
 #[derive(Debug, Clone)]
 pub(crate) enum Weight {
     Plain(Tensor),
+    /// bf16 or f16 on the CPU, computed with in f32; without gradients.
+    Half(Tensor),
     /// Quantised; without gradients.
     Packed(Arc<Packed>),
 }
@@ -18,7 +20,7 @@ impl Weight {
     /// Outputs and inputs.
     pub(crate) fn sizes(&self) -> Result<(usize, usize)> {
         match self {
-            Self::Plain(weight) => weight.dims2(),
+            Self::Plain(weight) | Self::Half(weight) => weight.dims2(),
             Self::Packed(weight) => Ok((weight.outputs(), weight.inputs())),
         }
     }
@@ -27,6 +29,7 @@ impl Weight {
     pub(crate) fn linear(&self, x: &Tensor) -> Result<Tensor> {
         match self {
             Self::Plain(weight) => ops::linear(x, weight),
+            Self::Half(weight) => ops::row_linear(untracked(x)?, weight),
             Self::Packed(weight) => weight.linear(x),
         }
     }
@@ -35,6 +38,9 @@ impl Weight {
     pub(crate) fn linear_residual(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
         match self {
             Self::Plain(weight) => ops::linear_residual(x, weight, residual),
+            Self::Half(weight) => {
+                ops::row_linear_residual(untracked(x)?, weight, untracked(residual)?)
+            }
             Self::Packed(weight) => weight.linear_residual(x, residual),
         }
     }
@@ -43,6 +49,7 @@ impl Weight {
     pub(crate) fn swiglu_linear(gate: &Self, up: &Self, x: &Tensor) -> Result<Tensor> {
         match (gate, up) {
             (Self::Plain(gate), Self::Plain(up)) => ops::swiglu_linear(x, gate, up),
+            (Self::Half(gate), Self::Half(up)) => ops::row_swiglu_linear(untracked(x)?, gate, up),
             (Self::Packed(gate), Self::Packed(up)) => Packed::swiglu_linear(gate, up, x),
             _ => ops::swiglu(&gate.linear(x)?, &up.linear(x)?),
         }
@@ -51,7 +58,7 @@ impl Weight {
     /// [`Weight::linear`] for the engine: a row does not depend on those beside it, and no gradient is tracked.
     pub(crate) fn row_linear(&self, x: &Tensor) -> Result<Tensor> {
         match self {
-            Self::Plain(weight) => ops::row_linear(x, &weight.detach()),
+            Self::Plain(weight) | Self::Half(weight) => ops::row_linear(x, &weight.detach()),
             Self::Packed(weight) => weight.linear(x),
         }
     }
@@ -68,7 +75,9 @@ impl Weight {
     /// [`Weight::linear_residual`], as [`Weight::row_linear`] is.
     pub(crate) fn row_linear_residual(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
         match self {
-            Self::Plain(weight) => ops::row_linear_residual(x, &weight.detach(), residual),
+            Self::Plain(weight) | Self::Half(weight) => {
+                ops::row_linear_residual(x, &weight.detach(), residual)
+            }
             Self::Packed(weight) => weight.linear_residual(x, residual),
         }
     }
@@ -76,7 +85,7 @@ impl Weight {
     /// [`Weight::swiglu_linear`], as [`Weight::row_linear`] is.
     pub(crate) fn row_swiglu_linear(gate: &Self, up: &Self, x: &Tensor) -> Result<Tensor> {
         match (gate, up) {
-            (Self::Plain(gate), Self::Plain(up)) => {
+            (Self::Plain(gate), Self::Plain(up)) | (Self::Half(gate), Self::Half(up)) => {
                 ops::row_swiglu_linear(x, &gate.detach(), &up.detach())
             }
             (Self::Packed(gate), Self::Packed(up)) => Packed::swiglu_linear(gate, up, x),
@@ -88,6 +97,7 @@ impl Weight {
     pub(crate) fn embedding(&self, ids: &Tensor) -> Result<Tensor> {
         match self {
             Self::Plain(weight) => ops::embedding(ids, weight),
+            Self::Half(weight) => ops::embedding(ids, weight)?.to_dtype(DType::F32),
             Self::Packed(weight) => weight.embedding(ids),
         }
     }
@@ -96,14 +106,24 @@ impl Weight {
     pub(crate) fn row_embedding(&self, ids: &Tensor) -> Result<Tensor> {
         match self {
             Self::Plain(weight) => ops::embedding(ids, &weight.detach()),
-            Self::Packed(weight) => weight.embedding(ids),
+            _ => self.embedding(ids),
         }
     }
 
     fn packed(&self) -> Option<&Packed> {
         match self {
-            Self::Plain(_) => None,
+            Self::Plain(_) | Self::Half(_) => None,
             Self::Packed(weight) => Some(weight),
         }
     }
+}
+
+/// `x`, through which no gradient is asked for.
+fn untracked(x: &Tensor) -> Result<&Tensor> {
+    if x.track_op() {
+        let problem =
+            "no gradient goes through packed weights; load the model unpacked to train it";
+        return Err(Error::Msg(problem.to_owned()).bt());
+    }
+    Ok(x)
 }

@@ -109,14 +109,21 @@ impl Weights {
     /// # Errors
     /// If it is missing or not of `shape`.
     pub(crate) fn matrix(&self, name: &str, shape: &[usize; 2]) -> Result<Weight> {
-        if self.packed
-            && let Source::Gguf(file) = &self.source
+        if !self.packed {
+            return Ok(Weight::Plain(self.get(name, shape)?));
+        }
+        if let Source::Gguf(file) = &self.source
             && let Some(packed) = file.packed(name)?
         {
             self.check_shape(name, &[packed.outputs(), packed.inputs()], shape)?;
             return Ok(Weight::Packed(Arc::new(packed)));
         }
-        Ok(Weight::Plain(self.get(name, shape)?))
+        let tensor = self.stored(name)?;
+        self.check_shape(name, tensor.dims(), shape)?;
+        Ok(match tensor.dtype() {
+            DType::BF16 | DType::F16 => Weight::Half(tensor),
+            _ => Weight::Plain(tensor.to_dtype(self.dtype)?),
+        })
     }
 
     /// The tensor `name`, in the dtype and on the device of these weights.
@@ -124,9 +131,16 @@ impl Weights {
     /// # Errors
     /// If it is missing or not of `shape`.
     pub fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let tensor = self.stored(name)?;
+        self.check_shape(name, tensor.dims(), shape)?;
+        Ok(tensor.to_dtype(self.dtype)?)
+    }
+
+    /// The tensor `name` as it is stored; quants are widened.
+    fn stored(&self, name: &str) -> Result<Tensor> {
         let missing =
             || ModelError::MissingTensor { place: self.place.clone(), name: name.to_owned() };
-        let tensor = match &self.source {
+        Ok(match &self.source {
             Source::Mapped(files) => {
                 files.get(name).map_err(|_| missing())?;
                 files.load(name, &self.device)?
@@ -139,9 +153,7 @@ impl Weights {
                 buffer.load(name, &self.device)?
             }
             Source::Tensors(tensors) => tensors.get(name).ok_or_else(missing)?.clone(),
-        };
-        self.check_shape(name, tensor.dims(), shape)?;
-        Ok(tensor.to_dtype(self.dtype)?)
+        })
     }
 
     fn check_shape(&self, name: &str, found: &[usize], wanted: &[usize]) -> Result<()> {

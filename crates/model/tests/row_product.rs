@@ -3,7 +3,7 @@
 mod common;
 
 use agentflow_model::ops::{self, composed};
-use candle_core::{Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
 fn random(shape: &[usize], salt: u64) -> Result<Tensor> {
     let mut next = common::noise(salt);
@@ -61,6 +61,37 @@ fn a_row_has_the_same_bits_among_any_number_of_rows() -> Result<()> {
         }
         let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a pool");
         assert_eq!(one.install(|| bits(&ops::row_linear(&x, &weight)?))?, all);
+    }
+    Ok(())
+}
+
+#[test]
+fn half_weights_give_the_bits_of_widened_ones() -> Result<()> {
+    for dtype in [DType::BF16, DType::F16] {
+        for (outputs, inputs) in SIZES {
+            let weight = random(&[outputs, inputs], 2)?.to_dtype(dtype)?;
+            let up = random(&[outputs, inputs], 3)?.to_dtype(dtype)?;
+            let (wide, wide_up) = (weight.to_dtype(DType::F32)?, up.to_dtype(DType::F32)?);
+            for rows in [1, 3, 6, 13] {
+                let (x, residual) = (random(&[rows, inputs], 1)?, random(&[rows, outputs], 4)?);
+                let what = format!("{rows} × {inputs} × {outputs} of {dtype:?}");
+                assert_eq!(
+                    bits(&ops::row_linear(&x, &weight)?)?,
+                    bits(&ops::row_linear(&x, &wide)?)?,
+                    "{what}"
+                );
+                assert_eq!(
+                    bits(&ops::row_linear_residual(&x, &weight, &residual)?)?,
+                    bits(&ops::row_linear_residual(&x, &wide, &residual)?)?,
+                    "{what}"
+                );
+                assert_eq!(
+                    bits(&ops::row_swiglu_linear(&x, &weight, &up)?)?,
+                    bits(&ops::row_swiglu_linear(&x, &wide, &wide_up)?)?,
+                    "{what}"
+                );
+            }
+        }
     }
     Ok(())
 }

@@ -3,6 +3,8 @@
 //! AVX-512 and AVX2 give the same bits, with fused multiply-adds; the baseline, which may have
 //! none, multiplies and adds.
 
+use half::{bf16, f16};
+
 use super::simd::LANES;
 
 /// [`LANES`] values side by side.
@@ -22,6 +24,18 @@ pub(super) trait Lanes: Copy {
     /// `from` must be valid for [`LANES`] reads.
     unsafe fn load(from: *const f32) -> Self;
 
+    /// As [`Lanes::load`], widened.
+    ///
+    /// # Safety
+    /// `from` must be valid for [`LANES`] reads.
+    unsafe fn load_bf16(from: *const bf16) -> Self;
+
+    /// As [`Lanes::load`], widened.
+    ///
+    /// # Safety
+    /// `from` must be valid for [`LANES`] reads.
+    unsafe fn load_f16(from: *const f16) -> Self;
+
     /// # Safety
     /// `to` must be valid for [`LANES`] writes.
     unsafe fn store(self, to: *mut f32);
@@ -31,19 +45,50 @@ pub(super) trait Lanes: Copy {
 
     /// All lanes, added in halves.
     fn sum(self) -> f32;
+}
+
+/// What the lanes of one operand are stored in.
+pub(super) trait Stored: Copy + Default {
+    /// # Safety
+    /// `from` must be valid for [`LANES`] reads.
+    unsafe fn load<L: Lanes>(from: *const Self) -> L;
 
     /// The first `count` lanes from memory, zeros in the others.
     ///
     /// # Safety
     /// `from` must be valid for `count` reads, at most [`LANES`].
     #[inline(always)]
-    unsafe fn load_some(from: *const f32, count: usize) -> Self {
-        let mut padded = [0.0; LANES];
+    unsafe fn load_some<L: Lanes>(from: *const Self, count: usize) -> L {
+        let mut padded = [Self::default(); LANES];
         // SAFETY: the caller vouches for the source, the destination is as long as asked.
         unsafe {
             std::ptr::copy_nonoverlapping(from, padded.as_mut_ptr(), count);
             Self::load(padded.as_ptr())
         }
+    }
+}
+
+impl Stored for f32 {
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(from: *const Self) -> L {
+        // SAFETY: as the caller promises.
+        unsafe { L::load(from) }
+    }
+}
+
+impl Stored for bf16 {
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(from: *const Self) -> L {
+        // SAFETY: as the caller promises.
+        unsafe { L::load_bf16(from) }
+    }
+}
+
+impl Stored for f16 {
+    #[inline(always)]
+    unsafe fn load<L: Lanes>(from: *const Self) -> L {
+        // SAFETY: as the caller promises.
+        unsafe { L::load_f16(from) }
     }
 }
 
@@ -70,6 +115,18 @@ impl Lanes for Plain {
     unsafe fn load(from: *const f32) -> Self {
         // SAFETY: the caller vouches for `LANES` values; an array needs no more alignment than one.
         Self(unsafe { from.cast::<[f32; LANES]>().read() })
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const bf16) -> Self {
+        // SAFETY: as in `load`.
+        Self(unsafe { from.cast::<[bf16; LANES]>().read() }.map(bf16::to_f32))
+    }
+
+    #[inline(always)]
+    unsafe fn load_f16(from: *const f16) -> Self {
+        // SAFETY: as in `load`.
+        Self(unsafe { from.cast::<[f16; LANES]>().read() }.map(f16::to_f32))
     }
 
     #[inline(always)]
@@ -107,12 +164,16 @@ pub(super) use x86::{Avx2, Avx512};
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256, __m512, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_movehl_ps, _mm_shuffle_ps,
-        _mm256_add_ps, _mm256_castps256_ps128, _mm256_extractf128_ps, _mm256_fmadd_ps,
-        _mm256_loadu_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
-        _mm512_castps512_ps256, _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
-        _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+        __m256, __m512, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32, _mm_loadu_si128, _mm_movehl_ps,
+        _mm_shuffle_ps, _mm256_add_ps, _mm256_castps256_ps128, _mm256_castsi256_ps,
+        _mm256_cvtepu16_epi32, _mm256_cvtph_ps, _mm256_extractf128_ps, _mm256_fmadd_ps,
+        _mm256_loadu_ps, _mm256_loadu_si256, _mm256_set1_ps, _mm256_setzero_ps, _mm256_slli_epi32,
+        _mm256_storeu_ps, _mm512_castps512_ps256, _mm512_castsi512_ps, _mm512_cvtepu16_epi32,
+        _mm512_cvtph_ps, _mm512_extractf32x8_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps,
+        _mm512_setzero_ps, _mm512_slli_epi32, _mm512_storeu_ps,
     };
+
+    use half::{bf16, f16};
 
     use super::Lanes;
 
@@ -162,6 +223,21 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn load_bf16(from: *const bf16) -> Self {
+            // SAFETY: see above; the caller vouches for the memory.
+            unsafe {
+                let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+                Self(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide)))
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn load_f16(from: *const f16) -> Self {
+            // SAFETY: see above; the caller vouches for the memory.
+            Self(unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) })
+        }
+
+        #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
             // SAFETY: see above; the caller vouches for the memory.
             unsafe { _mm512_storeu_ps(to, self.0) };
@@ -203,6 +279,31 @@ mod x86 {
         unsafe fn load(from: *const f32) -> Self {
             // SAFETY: see above; the caller vouches for the memory.
             unsafe { Self(_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_bf16(from: *const bf16) -> Self {
+            #[inline(always)]
+            unsafe fn half(from: *const bf16) -> __m256 {
+                // SAFETY: see above; the caller vouches for the memory.
+                unsafe {
+                    let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+                }
+            }
+            // SAFETY: see above; the caller vouches for the memory.
+            unsafe { Self(half(from), half(from.add(8))) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_f16(from: *const f16) -> Self {
+            // SAFETY: see above; the caller vouches for the memory.
+            unsafe {
+                Self(
+                    _mm256_cvtph_ps(_mm_loadu_si128(from.cast())),
+                    _mm256_cvtph_ps(_mm_loadu_si128(from.add(8).cast())),
+                )
+            }
         }
 
         #[inline(always)]
@@ -255,7 +356,7 @@ macro_rules! dispatch {
                     // SAFETY: the kernel's own conditions are passed on.
                     unsafe { body::<Avx512>($($arg),*) }
                 }
-                #[target_feature(enable = "avx2,fma")]
+                #[target_feature(enable = "avx2,fma,f16c")]
                 #[allow(clippy::too_many_arguments)]
                 unsafe fn avx2($($arg: $ty),*) {
                     // SAFETY: the kernel's own conditions are passed on.

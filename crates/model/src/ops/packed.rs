@@ -85,13 +85,12 @@ impl Packed {
         #[cfg(target_os = "linux")]
         let _ = panels.advise(memmap2::Advice::HugePage); // a wish: a kernel without them is as good
         if row > 0 {
-            panels
-                .par_chunks_mut(panel)
-                .zip(blocks.par_chunks(OUTPUTS * row))
-                .for_each(|(panel, blocks)| {
+            panels.par_chunks_mut(panel).zip(blocks.par_chunks(OUTPUTS * row)).for_each(
+                |(panel, blocks)| {
                     let rows: Vec<&[u8]> = blocks.chunks_exact(row).collect();
                     with_format!(quants, F => F::pack(&rows, panel));
-                });
+                },
+            );
         }
         Ok(Self { quants, outputs, inputs, panels: panels.make_read_only()? })
     }
@@ -222,7 +221,8 @@ impl Packed {
             return shape_error(op, &rule, &[x]);
         }
         if is_tracked(&[x]) {
-            let rule = "no gradient goes through packed weights; load the model unpacked to train it";
+            let rule =
+                "no gradient goes through packed weights; load the model unpacked to train it";
             return shape_error(op, rule, &[x]);
         }
         shape.push(self.outputs);

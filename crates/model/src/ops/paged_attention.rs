@@ -3,7 +3,7 @@
 use super::attention::{multiply, softmax_rows};
 use super::cpu::for_each_with;
 use super::lanes::{Lanes, dispatch};
-use super::row_product::{Dot, add_products};
+use super::row_product::{Dot, Weights, add_products};
 use super::simd::LANES;
 
 /// Tokens of one block of keys and values.
@@ -93,7 +93,7 @@ pub(crate) fn paged_attention(q: &[f32], spans: &[Span<'_>], shape: Heads, scale
             let dot = Dot {
                 x: packed,
                 x_stride: padded,
-                weight: &block_keys[head.clone()],
+                weight: Weights::F32(&block_keys[head.clone()]),
                 weight_stride: padded,
                 inputs: padded,
                 out_stride: keys,

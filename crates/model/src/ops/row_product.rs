@@ -4,13 +4,17 @@
 //! reply would change in its last bits, and then in its tokens, with whatever else is in the batch.
 //! Here each value is a dot product summed in [`LANES`] lanes along the inputs and then in halves,
 //! however many rows there are. Weights are read from memory once for all rows.
+//!
+//! On the CPU weights may be bf16 or f16 beside f32 rows: widened on the way into the registers, with
+//! the bits that widened weights give, from half the memory.
 
 use std::ops::Range;
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Error, Layout, Result, Shape, Tensor};
+use half::{bf16, f16};
 
 use super::cpu::{for_each_block, for_each_with, is_f32_cpu, operand};
-use super::lanes::{Lanes, dispatch};
+use super::lanes::{Lanes, Stored, dispatch};
 use super::linear::{check, sizes};
 use super::simd::LANES;
 use super::{composed, shape_error, swiglu};
@@ -22,7 +26,7 @@ use super::{composed, shape_error, swiglu};
 /// If `weight` does not have the width of `x`.
 pub fn row_linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     check("row_linear", x, weight)?;
-    if is_f32_cpu(&[x, weight]) {
+    if is_f32_cpu(&[x]) && is_stored(weight) {
         return x.contiguous()?.apply_op2_no_bwd(&weight.contiguous()?, &RowLinear);
     }
     composed::linear(x, weight)
@@ -39,7 +43,7 @@ pub fn row_linear_residual(x: &Tensor, weight: &Tensor, residual: &Tensor) -> Re
         let rule = "residual must have the shape of the product";
         return shape_error("row_linear_residual", rule, &[x, weight, residual]);
     }
-    if is_f32_cpu(&[x, weight, residual]) {
+    if is_f32_cpu(&[x, residual]) && is_stored(weight) {
         let (weight, residual) = (weight.contiguous()?, residual.contiguous()?);
         return x.contiguous()?.apply_op3_no_bwd(&weight, &residual, &RowLinear);
     }
@@ -55,11 +59,45 @@ pub fn row_swiglu_linear(x: &Tensor, gate: &Tensor, up: &Tensor) -> Result<Tenso
     if gate.dims() != up.dims() {
         return shape_error("row_swiglu_linear", "gate and up must have one shape", &[x, gate, up]);
     }
-    if is_f32_cpu(&[x, gate, up]) {
+    if is_f32_cpu(&[x]) && is_stored(gate) && is_stored(up) {
         let (gate, up) = (gate.contiguous()?, up.contiguous()?);
         return x.contiguous()?.apply_op3_no_bwd(&gate, &up, &RowSwiglu);
     }
     composed::swiglu_linear(x, gate, up)
+}
+
+/// Whether rows of f32 can be multiplied with these weights here.
+fn is_stored(weight: &Tensor) -> bool {
+    weight.device().is_cpu() && matches!(weight.dtype(), DType::F32 | DType::BF16 | DType::F16)
+}
+
+/// The values of a matrix, as they are stored.
+#[derive(Clone, Copy)]
+pub(super) enum Weights<'a> {
+    F32(&'a [f32]),
+    Bf16(&'a [bf16]),
+    F16(&'a [f16]),
+}
+
+impl<'a> Weights<'a> {
+    fn new(storage: &'a CpuStorage, layout: &Layout) -> Result<Self> {
+        let (start, end) = layout
+            .contiguous_offsets()
+            .ok_or_else(|| Error::Msg(format!("weights must be contiguous: {layout:?}")).bt())?;
+        Ok(match storage {
+            CpuStorage::BF16(values) => Self::Bf16(&values[start..end]),
+            CpuStorage::F16(values) => Self::F16(&values[start..end]),
+            other => Self::F32(operand(other, layout)?),
+        })
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::Bf16(values) => values.len(),
+            Self::F16(values) => values.len(),
+        }
+    }
 }
 
 struct RowLinear;
@@ -78,7 +116,7 @@ impl CustomOp2 for RowLinear {
     ) -> Result<(CpuStorage, Shape)> {
         let (size, shape) = sizes(x_layout, weight_layout)?;
         let mut out = vec![0.0; shape.elem_count()];
-        product(size, operand(x, x_layout)?, operand(weight, weight_layout)?, &mut out);
+        product(size, operand(x, x_layout)?, Weights::new(weight, weight_layout)?, &mut out);
         Ok((CpuStorage::F32(out), shape))
     }
 }
@@ -99,7 +137,7 @@ impl CustomOp3 for RowLinear {
     ) -> Result<(CpuStorage, Shape)> {
         let (size, shape) = sizes(x_layout, weight_layout)?;
         let mut out = operand(residual, residual_layout)?.to_vec();
-        product(size, operand(x, x_layout)?, operand(weight, weight_layout)?, &mut out);
+        product(size, operand(x, x_layout)?, Weights::new(weight, weight_layout)?, &mut out);
         Ok((CpuStorage::F32(out), shape))
     }
 }
@@ -124,8 +162,8 @@ impl CustomOp3 for RowSwiglu {
         let x = operand(x, x_layout)?;
         let mut gated = vec![0.0; shape.elem_count()];
         let mut out = vec![0.0; shape.elem_count()];
-        product(size, x, operand(gate, gate_layout)?, &mut gated);
-        product(size, x, operand(up, up_layout)?, &mut out);
+        product(size, x, Weights::new(gate, gate_layout)?, &mut gated);
+        product(size, x, Weights::new(up, up_layout)?, &mut out);
         const BLOCK: usize = 2048;
         for_each_block(&mut out, BLOCK, |i, out| {
             swiglu::forward_in_place(&gated[i * BLOCK..][..out.len()], out);
@@ -141,7 +179,7 @@ const CACHED: usize = 192 * 1024;
 fn product(
     (rows, outputs, inputs): (usize, usize, usize),
     x: &[f32],
-    weight: &[f32],
+    weight: Weights<'_>,
     out: &mut [f32],
 ) {
     if rows == 0 || outputs == 0 || inputs == 0 {
@@ -185,7 +223,7 @@ unsafe impl Sync for SharedOut {}
 pub(super) struct Dot<'a> {
     pub(super) x: &'a [f32],
     pub(super) x_stride: usize,
-    pub(super) weight: &'a [f32],
+    pub(super) weight: Weights<'a>,
     pub(super) weight_stride: usize,
     pub(super) inputs: usize,
     pub(super) out_stride: usize,
@@ -203,36 +241,64 @@ dispatch! {
         outputs: Range<usize>,
         out: *mut f32,
     ) {
-        // SAFETY: as the caller promises; tiles stay inside `rows` and `outputs`.
+        // SAFETY: as the caller promises.
         unsafe {
-            let mut output = outputs.start;
-            while output < outputs.end {
-                let wide = output + L::WIDE <= outputs.end && rows.len() == 1;
-                let full = output + L::OUTPUTS <= outputs.end;
-                let mut row = rows.start;
-                while row < rows.end {
-                    let at = (row, output);
-                    let left = (rows.end - row).min(L::ROWS);
-                    match (left, full) {
-                        (1, _) if wide && L::WIDE == 8 => tile::<L, 1, 8>(dot, at, out),
-                        (1, _) if wide => tile::<L, 1, 4>(dot, at, out),
-                        (1, true) => outputs_tile::<L, 1>(dot, at, out),
-                        (2, true) => outputs_tile::<L, 2>(dot, at, out),
-                        (3, true) => outputs_tile::<L, 3>(dot, at, out),
-                        (4, true) => outputs_tile::<L, 4>(dot, at, out),
-                        (5, true) => outputs_tile::<L, 5>(dot, at, out),
-                        (_, true) => outputs_tile::<L, 6>(dot, at, out),
-                        (1, false) => tile::<L, 1, 1>(dot, at, out),
-                        (2, false) => tile::<L, 2, 1>(dot, at, out),
-                        (3, false) => tile::<L, 3, 1>(dot, at, out),
-                        (4, false) => tile::<L, 4, 1>(dot, at, out),
-                        (5, false) => tile::<L, 5, 1>(dot, at, out),
-                        (_, false) => tile::<L, 6, 1>(dot, at, out),
-                    }
-                    row += left;
-                }
-                output += if wide { L::WIDE } else if full { L::OUTPUTS } else { 1 };
+            match dot.weight {
+                Weights::F32(weight) => tiles::<L, _>(dot, weight, rows, outputs, out),
+                Weights::Bf16(weight) => tiles::<L, _>(dot, weight, rows, outputs, out),
+                Weights::F16(weight) => tiles::<L, _>(dot, weight, rows, outputs, out),
             }
+        }
+    }
+}
+
+/// [`add_products`] for one kind of weights.
+///
+/// # Safety
+/// As [`add_products`].
+#[inline(always)]
+unsafe fn tiles<L: Lanes, W: Stored>(
+    dot: &Dot<'_>,
+    weight: &[W],
+    rows: Range<usize>,
+    outputs: Range<usize>,
+    out: *mut f32,
+) {
+    // SAFETY: as the caller promises; tiles stay inside `rows` and `outputs`.
+    unsafe {
+        let mut output = outputs.start;
+        while output < outputs.end {
+            let wide = output + L::WIDE <= outputs.end && rows.len() == 1;
+            let full = output + L::OUTPUTS <= outputs.end;
+            let mut row = rows.start;
+            while row < rows.end {
+                let at = (row, output);
+                let left = (rows.end - row).min(L::ROWS);
+                match (left, full) {
+                    (1, _) if wide && L::WIDE == 8 => tile::<L, W, 1, 8>(dot, weight, at, out),
+                    (1, _) if wide => tile::<L, W, 1, 4>(dot, weight, at, out),
+                    (1, true) => outputs_tile::<L, W, 1>(dot, weight, at, out),
+                    (2, true) => outputs_tile::<L, W, 2>(dot, weight, at, out),
+                    (3, true) => outputs_tile::<L, W, 3>(dot, weight, at, out),
+                    (4, true) => outputs_tile::<L, W, 4>(dot, weight, at, out),
+                    (5, true) => outputs_tile::<L, W, 5>(dot, weight, at, out),
+                    (_, true) => outputs_tile::<L, W, 6>(dot, weight, at, out),
+                    (1, false) => tile::<L, W, 1, 1>(dot, weight, at, out),
+                    (2, false) => tile::<L, W, 2, 1>(dot, weight, at, out),
+                    (3, false) => tile::<L, W, 3, 1>(dot, weight, at, out),
+                    (4, false) => tile::<L, W, 4, 1>(dot, weight, at, out),
+                    (5, false) => tile::<L, W, 5, 1>(dot, weight, at, out),
+                    (_, false) => tile::<L, W, 6, 1>(dot, weight, at, out),
+                }
+                row += left;
+            }
+            output += if wide {
+                L::WIDE
+            } else if full {
+                L::OUTPUTS
+            } else {
+                1
+            };
         }
     }
 }
@@ -242,12 +308,17 @@ dispatch! {
 /// # Safety
 /// As [`tile`].
 #[inline(always)]
-unsafe fn outputs_tile<L: Lanes, const R: usize>(dot: &Dot<'_>, at: (usize, usize), out: *mut f32) {
+unsafe fn outputs_tile<L: Lanes, W: Stored, const R: usize>(
+    dot: &Dot<'_>,
+    weight: &[W],
+    at: (usize, usize),
+    out: *mut f32,
+) {
     // SAFETY: as the caller promises.
     unsafe {
         match L::OUTPUTS {
-            4 => tile::<L, R, 4>(dot, at, out),
-            _ => tile::<L, R, 2>(dot, at, out),
+            4 => tile::<L, W, R, 4>(dot, weight, at, out),
+            _ => tile::<L, W, R, 2>(dot, weight, at, out),
         }
     }
 }
@@ -258,8 +329,9 @@ unsafe fn outputs_tile<L: Lanes, const R: usize>(dot: &Dot<'_>, at: (usize, usiz
 /// `dot` must have these rows, `out` these values.
 #[inline(always)]
 #[allow(clippy::needless_range_loop)] // indices of one tile in three arrays
-unsafe fn tile<L: Lanes, const R: usize, const O: usize>(
+unsafe fn tile<L: Lanes, W: Stored, const R: usize, const O: usize>(
     dot: &Dot<'_>,
+    values: &[W],
     (row, output): (usize, usize),
     out: *mut f32,
 ) {
@@ -270,9 +342,9 @@ unsafe fn tile<L: Lanes, const R: usize, const O: usize>(
         for r in 0..R {
             x[r] = dot.x.as_ptr().add((row + r) * dot.x_stride);
         }
-        let mut weight = [std::ptr::null::<f32>(); O];
+        let mut weight = [std::ptr::null::<W>(); O];
         for o in 0..O {
-            weight[o] = dot.weight.as_ptr().add((output + o) * dot.weight_stride);
+            weight[o] = values.as_ptr().add((output + o) * dot.weight_stride);
         }
         let mut sums = [[L::zero(); O]; R];
         let mut weights = [L::zero(); O];
@@ -280,7 +352,7 @@ unsafe fn tile<L: Lanes, const R: usize, const O: usize>(
         let mut at = 0;
         while at < whole {
             for o in 0..O {
-                weights[o] = L::load(weight[o].add(at));
+                weights[o] = W::load(weight[o].add(at));
             }
             for r in 0..R {
                 let x = L::load(x[r].add(at));
@@ -293,10 +365,10 @@ unsafe fn tile<L: Lanes, const R: usize, const O: usize>(
         if at < dot.inputs {
             let rest = dot.inputs - at;
             for o in 0..O {
-                weights[o] = L::load_some(weight[o].add(at), rest);
+                weights[o] = W::load_some(weight[o].add(at), rest);
             }
             for r in 0..R {
-                let x = L::load_some(x[r].add(at), rest);
+                let x: L = f32::load_some(x[r].add(at), rest);
                 for o in 0..O {
                     sums[r][o] = x.times_plus(weights[o], sums[r][o]);
                 }

@@ -52,6 +52,12 @@ pub(crate) fn noise(salt: u64) -> impl FnMut() -> f32 {
 
 /// A model whose logits are far from uniform.
 pub(crate) fn model(config: &Config, salt: u64, dtype: DType) -> Qwen3 {
+    let weights = Weights::from_tensors(tensors(config, salt, dtype), dtype, &Device::Cpu);
+    Qwen3::new(config, &weights).expect("every tensor is there")
+}
+
+/// The tensors of [`model`].
+pub(crate) fn tensors(config: &Config, salt: u64, dtype: DType) -> HashMap<String, Tensor> {
     let mut next = noise(salt);
     let mut tensors = HashMap::new();
     let mut add = |name: &str, shape: &[usize], scale: f32, middle: f32| {
@@ -94,8 +100,7 @@ pub(crate) fn model(config: &Config, salt: u64, dtype: DType) -> Qwen3 {
             }
         }
     }
-    let weights = Weights::from_tensors(tensors, dtype, &Device::Cpu);
-    Qwen3::new(config, &weights).expect("every tensor is there")
+    tensors
 }
 
 pub(crate) fn tokenizer() -> Arc<Tokenizer> {

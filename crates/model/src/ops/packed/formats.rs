@@ -70,10 +70,7 @@ impl Q8_0 {
     #[inline(always)]
     fn block(block: usize) -> (usize, usize) {
         let unit = block / 2 * Self::UNIT.1;
-        (
-            unit + block % 2 * BLOCK * OUTPUTS,
-            unit + Self::SCALES + block % 2 * 2 * OUTPUTS,
-        )
+        (unit + block % 2 * BLOCK * OUTPUTS, unit + Self::SCALES + block % 2 * 2 * OUTPUTS)
     }
 }
 

@@ -50,8 +50,11 @@ pub(super) trait Lanes {
     ///
     /// # Safety
     /// Reads four values.
-    unsafe fn add_dots(sums: Self::Integers, weights: Self::Weights, x: *const i8)
-    -> Self::Integers;
+    unsafe fn add_dots(
+        sums: Self::Integers,
+        weights: Self::Weights,
+        x: *const i8,
+    ) -> Self::Integers;
 
     fn to_floats(integers: Self::Integers) -> Self::Floats;
 
