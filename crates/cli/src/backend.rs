@@ -269,9 +269,9 @@ pub(crate) async fn load(
     placement: &Placement,
 ) -> Result<Local, Failure> {
     let files = model_source::files(model).await?;
-    let Placement { dtype, device, .. } = placement;
-    let mut loaded = files.load(*dtype, device).map_err(Failure::work)?;
+    let mut loaded = placement.load(&files).map_err(Failure::work)?;
     if let Some(dir) = adapter {
+        let Placement { dtype, device, .. } = placement;
         let adapter = Adapter::open(dir, *dtype, device).map_err(Failure::work)?;
         loaded = loaded.with_adapter(&adapter).map_err(Failure::work)?;
     }

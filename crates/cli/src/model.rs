@@ -11,7 +11,7 @@ use std::path::Path;
 
 use agentflow_llm::{Finish, Message, Sampling};
 use agentflow_model::{
-    Adapter, LoadedModel, Local, ModelError, Placement, Request, Sample, Scored,
+    Adapter, LoadedModel, Local, ModelError, Request, Sample, Scored,
 };
 use anyhow::{Context, anyhow};
 use serde::Deserialize;
@@ -186,10 +186,10 @@ pub(crate) fn load(
     adapter: Option<&Path>,
     placement: &PlacementArgs,
 ) -> Result<LoadedModel, Failure> {
-    let Placement { device, dtype, .. } = placement::choose(placement)?;
-    let loaded = files(model)?.load(dtype, &device).map_err(Failure::work)?;
+    let placement = placement::choose(placement)?;
+    let loaded = placement.load(&files(model)?).map_err(Failure::work)?;
     let Some(dir) = adapter else { return Ok(loaded) };
-    let adapter = Adapter::open(dir, dtype, &device).map_err(Failure::work)?;
+    let adapter = Adapter::open(dir, placement.dtype, &placement.device).map_err(Failure::work)?;
     loaded.with_adapter(&adapter).map_err(Failure::work)
 }
 

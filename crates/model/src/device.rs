@@ -12,6 +12,9 @@ use serde::{Serialize, Serializer};
 
 pub use card::Card;
 
+use crate::error::ModelError;
+use crate::model_dir::{LoadedModel, ModelFiles};
+
 /// What `--device` can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DeviceChoice {
@@ -109,6 +112,8 @@ impl DtypeChoice {
 pub struct Placement {
     pub device: Device,
     pub dtype: DType,
+    /// Whether matrices stay as they are stored where that is faster: on a processor, with no dtype asked for.
+    pub as_stored: bool,
     /// The card, where it is one.
     pub card: Option<Card>,
 }
@@ -117,7 +122,8 @@ impl Placement {
     /// The processor.
     pub fn cpu(dtype: DtypeChoice) -> Self {
         let device = Device::Cpu;
-        Self { dtype: dtype.on(&device), device, card: None }
+        let as_stored = dtype == DtypeChoice::Auto;
+        Self { dtype: dtype.on(&device), device, as_stored, card: None }
     }
 
     /// What was asked for; with [`DeviceChoice::Auto`] also why it is no card, where this binary could use one.
@@ -139,11 +145,22 @@ impl Placement {
         }
     }
 
+    /// A model, loaded to be computed so.
+    ///
+    /// # Errors
+    /// As [`ModelFiles::load`].
+    pub fn load(&self, files: &ModelFiles) -> Result<LoadedModel, ModelError> {
+        match self.as_stored {
+            true => files.load_packed(),
+            false => files.load(self.dtype, &self.device),
+        }
+    }
+
     #[cfg(feature = "cuda")]
     fn card(index: usize, dtype: DtypeChoice) -> Result<Self, DeviceError> {
         let card = card::usable(&cuda::cards()?, index, card::built_for())?;
         let device = cuda::open(index)?;
-        Ok(Self { dtype: dtype.on(&device), device, card: Some(card) })
+        Ok(Self { dtype: dtype.on(&device), device, as_stored: false, card: Some(card) })
     }
 
     #[cfg(not(feature = "cuda"))]

@@ -24,6 +24,12 @@ pub(crate) struct BenchEngineArgs {
     /// Replies at the same time; several are measured one after the other
     #[arg(long, value_name = "ROWS,…", default_value = "1,16", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) batch: Vec<u32>,
+    /// How many of them are samples of one prompt
+    #[arg(long, value_name = "SAMPLES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) group_size: u32,
+    /// Compute each sample's prompt for itself
+    #[arg(long)]
+    pub(crate) unshared: bool,
     /// Tokens of each prompt
     #[arg(long, value_name = "TOKENS", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) prompt: u32,

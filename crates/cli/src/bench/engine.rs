@@ -1,6 +1,6 @@
 //! `agentflow bench engine`: how fast the engine reads prompts and writes replies, for any model, device and batch.
 //!
-//! Prompts are arbitrary tokens, all different. Replies are drawn at temperature 1 and nothing ends them early, so every row
+//! Prompts are arbitrary tokens, all different; a group of replies has one in common. Replies are drawn at temperature 1 and nothing ends them early, so every row
 //! runs to full length and a batch stays one.
 
 use std::time::Instant;
@@ -18,6 +18,10 @@ struct Timed {
     prefill: f64,
     /// Tokens of replies a second, all rows together, after the first token of each.
     decode: f64,
+    /// Seconds of prompts and replies together.
+    whole: f64,
+    /// Prompt tokens that went through the model, as the engine counts them.
+    computed: u64,
 }
 
 pub(super) fn run(args: &BenchEngineArgs) -> Result<(), Failure> {
@@ -39,15 +43,21 @@ pub(super) fn run(args: &BenchEngineArgs) -> Result<(), Failure> {
         let bench = Bench { loaded: &loaded, args, batch: batch as usize };
         // The first passes compile kernels and touch new memory.
         bench.once(args.prompt.min(16), args.tokens.min(4)).map_err(Failure::work)?;
-        let mut best = Timed { prefill: 0.0, decode: 0.0 };
+        let mut best = Timed { prefill: 0.0, decode: 0.0, whole: f64::INFINITY, computed: 0 };
         for _ in 0..args.rounds {
             let timed = bench.once(args.prompt, args.tokens).map_err(Failure::work)?;
-            best.prefill = best.prefill.max(timed.prefill);
-            best.decode = best.decode.max(timed.decode);
+            best = Timed {
+                prefill: best.prefill.max(timed.prefill),
+                decode: best.decode.max(timed.decode),
+                whole: best.whole.min(timed.whole),
+                computed: timed.computed,
+            };
         }
         output::print(|out| {
             writeln!(out, "figure engine.prefill_batch_{batch} {:.1} tokens/s", best.prefill)?;
             writeln!(out, "figure engine.decode_batch_{batch} {:.1} tokens/s", best.decode)?;
+            writeln!(out, "figure engine.whole_batch_{batch} {:.3} s", best.whole)?;
+            writeln!(out, "figure engine.computed_batch_{batch} {} tokens", best.computed)?;
             out.flush()
         })?;
     }
@@ -62,35 +72,43 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn once(&self, prompt: u32, tokens: u32) -> agentflow_model::Result<Timed> {
-        let tokens_in_all = self.batch * prompt as usize;
+        let prompts = match self.args.unshared {
+            true => self.batch,
+            false => self.batch.div_ceil(self.args.group_size as usize),
+        };
+        let tokens_in_all = prompts * prompt as usize;
         // Prompts in passes as the engine usually cuts them, and one token of reply.
         let start = Instant::now();
         self.replies(prompt, 1, Limits::on(self.loaded.model.device()).prefill_tokens)?;
         let prefill = tokens_in_all as f64 / start.elapsed().as_secs_f64();
         // All prompts in one pass, so that the replies begin together.
-        let replies = self.replies(prompt, tokens, tokens_in_all)?;
+        let start = Instant::now();
+        let (replies, computed) = self.replies(prompt, tokens, tokens_in_all)?;
+        let whole = start.elapsed().as_secs_f64();
         // Of the reply that began last, for from then on no prompt is in the way: the others began with it, or a pass
         // earlier.
         let decoding = replies.iter().map(|reply| reply.times.decode).min().unwrap_or_default();
         let after_first: usize = replies.iter().map(|reply| reply.tokens.len() - 1).sum();
-        Ok(Timed { prefill, decode: after_first as f64 / decoding.as_secs_f64() })
+        let decode = after_first as f64 / decoding.as_secs_f64();
+        Ok(Timed { prefill, decode, whole, computed })
     }
 
-    /// One reply of `tokens` to each of `batch` prompts, by an engine that reads `pass` prompt tokens at a time.
+    /// One reply of `tokens` for each row, by an engine that reads `pass` prompt tokens at a time, and how many of those
+    /// it computed.
     fn replies(
         &self,
         prompt: u32,
         tokens: u32,
         pass: usize,
-    ) -> agentflow_model::Result<Vec<Completion>> {
+    ) -> agentflow_model::Result<(Vec<Completion>, u64)> {
         let LoadedModel { model, tokenizer, .. } = self.loaded;
         let (prompt, room) = (prompt as usize, (prompt + tokens) as usize + 64);
         let limits = Limits {
             rows: self.batch,
             kv_tokens: self.batch * room,
             prefill_tokens: pass,
+            share_prefixes: !self.args.unshared,
             kept_tokens: 0,
-            ..Limits::default()
         };
         // No token ends a reply.
         let engine = Engine::from_parts(model.clone(), tokenizer.clone(), Vec::new(), room, limits);
@@ -102,12 +120,16 @@ impl Bench<'_> {
             seed: Some(self.args.seed),
         };
         let sample = Sample::new(sampling, tokens);
+        let group_size = self.args.group_size as usize;
         let mut replies = Vec::with_capacity(self.batch);
-        for row in 0..self.batch {
-            let ids = (row * prompt..(row + 1) * prompt).map(|at| self.token(at)).collect();
-            replies.extend(engine.submit(Request::group(ids, sample.clone(), 1))?);
+        for (group, first) in (0..self.batch).step_by(group_size).enumerate() {
+            let ids = (group * prompt..(group + 1) * prompt).map(|at| self.token(at)).collect();
+            let samples = group_size.min(self.batch - first);
+            replies.extend(engine.submit(Request::group(ids, sample.clone(), samples))?);
         }
-        replies.into_iter().map(|reply| reply.wait()).collect()
+        let replies: Vec<Completion> =
+            replies.into_iter().map(|reply| reply.wait()).collect::<Result<_, _>>()?;
+        Ok((replies, engine.statistics().prefilled_tokens))
     }
 
     /// An arbitrary token, spread over the vocabulary (Knuth's multiplicative hash).

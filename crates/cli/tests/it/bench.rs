@@ -25,7 +25,7 @@ fn a_random_model_is_a_model() {
 }
 
 #[test]
-fn every_batch_gives_two_figures() {
+fn every_batch_gives_four_figures() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     random_model(dir.path(), "tiny");
     let bench = ["bench", "engine", "--model", "tiny", "--prompt", "24", "--tokens", "6"];
@@ -45,8 +45,12 @@ fn every_batch_gives_two_figures() {
         ("engine.load", "s"),
         ("engine.prefill_batch_1", "tokens/s"),
         ("engine.decode_batch_1", "tokens/s"),
+        ("engine.whole_batch_1", "s"),
+        ("engine.computed_batch_1", "tokens"),
         ("engine.prefill_batch_3", "tokens/s"),
         ("engine.decode_batch_3", "tokens/s"),
+        ("engine.whole_batch_3", "s"),
+        ("engine.computed_batch_3", "tokens"),
     ];
     assert_eq!(names, wanted);
     assert!(figures.iter().all(|(_, value, _)| *value > 0.0 && value.is_finite()), "{ran}");
