@@ -11,10 +11,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agentflow_llm::Sampling;
+use agentflow_model::ops::{Packed, Quants};
 use agentflow_model::{
     Architecture, Completion, Config, Engine, Grammar, Limits, ModelFiles, Qwen3, Request, Sample,
     Tokenizer, Weights, ops,
 };
+use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Map, Value, json};
 
@@ -160,6 +162,30 @@ fn products(rows: usize) {
     println!("figure engine.product_{rows}_rows {ours:.1} GFLOP/s");
     println!("figure engine.general_product_{rows}_rows {general:.1} GFLOP/s");
     println!("figure engine.product_{rows}_rows_vs_general {:.2} x", ours / general);
+    let half = weight.to_dtype(DType::BF16).expect("a cast");
+    let print = |name: &str, bytes: usize, product: &dyn Fn() -> candle_core::Result<Tensor>| {
+        let rate = best(20, || {
+            let start = Instant::now();
+            std::hint::black_box(product()).expect("shapes that agree");
+            1.0 / start.elapsed().as_secs_f64()
+        });
+        println!("figure engine.product_{rows}_rows_{name} {:.1} GFLOP/s", work * rate / 1e9);
+        let bandwidth = bytes as f64 * rate / 1e9;
+        println!("figure engine.product_{rows}_rows_{name}_weights {bandwidth:.1} GB/s");
+        let ratio = work * rate / 1e9 / ours;
+        println!("figure engine.product_{rows}_rows_{name}_vs_f32 {ratio:.2} x");
+    };
+    print("bf16", 2 * 1024 * 3072, &|| ops::row_linear(&x, &half));
+    for (name, quants, dtype) in [
+        ("q8_0", Quants::Q8_0, GgmlDType::Q8_0),
+        ("q4_k", Quants::Q4K, GgmlDType::Q4K),
+        ("q6_k", Quants::Q6K, GgmlDType::Q6K),
+    ] {
+        let blocks = QTensor::quantize(&weight, dtype).expect("whole blocks");
+        let blocks = blocks.data().expect("its bytes");
+        let packed = Packed::new(quants, &blocks, 3072, 1024).expect("whole blocks");
+        print(name, packed.size(), &|| packed.linear(&x));
+    }
 }
 
 fn best(times: usize, mut f: impl FnMut() -> f64) -> f64 {

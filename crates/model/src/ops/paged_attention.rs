@@ -51,19 +51,21 @@ pub(crate) fn paged_attention(q: &[f32], spans: &[Span<'_>], shape: Heads, scale
     let Heads { heads, kv_heads, head_dim } = shape;
     let (width, padded, group) = (heads * head_dim, shape.padded(), heads / kv_heads);
     let mut out = vec![0.0; q.len()];
+    let tokens: usize = spans.iter().map(|span| span.tokens).sum();
+    assert_eq!(tokens * width, q.len(), "every query belongs to a span");
+    let work = spans.iter().map(|span| span.tokens * (span.start + span.tokens) * width).sum();
+    // Head after head: what spans share of their beginnings is still in the cache for the next one.
     let mut tasks = Vec::new();
-    let (mut first_row, mut work) = (0, 0);
-    for span in spans {
-        work += span.tokens * (span.start + span.tokens) * width;
-        for first in (0..span.tokens).step_by(TASK_QUERIES) {
-            let queries = TASK_QUERIES.min(span.tokens - first);
-            for kv_head in 0..kv_heads {
+    for kv_head in 0..kv_heads {
+        let mut first_row = 0;
+        for span in spans {
+            for first in (0..span.tokens).step_by(TASK_QUERIES) {
+                let queries = TASK_QUERIES.min(span.tokens - first);
                 tasks.push(Task { span, row: first_row + first, first, queries, kv_head });
             }
+            first_row += span.tokens;
         }
-        first_row += span.tokens;
     }
-    assert_eq!(first_row * width, q.len(), "every query belongs to a span");
 
     let shared = SharedOut(out.as_mut_ptr());
     let shared = &shared;
