@@ -49,7 +49,7 @@ checks=() figures=() skipped=() held=true
 
 # What a text is in JSON.
 quoted() {
-  printf '%s' "$1" | tr '\n\t' '  ' | sed 's/\\/\\\\/g; s/"/\\"/g; s/.*/"&"/'
+  printf '%s\n' "$1" | tr '\t' ' ' | sed 's/\\/\\\\/g; s/"/\\"/g; s/.*/"&"/'
 }
 
 # `check NAME VALUE BOUND`: VALUE, a number, is at most BOUND.
@@ -84,6 +84,7 @@ measured() {
     return 1
   }
   while read -r _ figure value unit; do
+    [[ " ${figures[*]} " == *"\"$name.${figure#*.}\""* ]] && continue # the time to load, of every batch anew
     figures+=("{\"name\": \"$name.${figure#*.}\", \"value\": $value, \"unit\": \"$unit\"}")
     echo "figure $name.${figure#*.} $value $unit" >&2
   done < <(grep '^figure ' <<<"$log")
@@ -138,9 +139,9 @@ arbitrary_lines() {
     for (line = 0; line < 4; line++) {
       for (at = 0; at < 192; at++) ids[at] = int(rand() * 8000)
       printf "{\"prompt_ids\": ["
-      for (at = 0; at < 64; at++) printf "%s%d", at ? "," : "", ids[at]
+      for (at = 0; at < 64; at++) printf "%s%d", (at ? "," : ""), ids[at]
       printf "], \"completion_ids\": ["
-      for (at = 64; at < 192; at++) printf "%s%d", at > 64 ? "," : "", ids[at]
+      for (at = 64; at < 192; at++) printf "%s%d", (at > 64 ? "," : ""), ids[at]
       print "]}"
     }
   }'
@@ -158,12 +159,12 @@ for dtype in f32 bf16; do
   same "solve.planner.$dtype" "$("$binary" solve --quiet --device "$device" --dtype "$dtype" "$question")" "$wanted"
 done
 evaluate() {
-  "$binary" eval --backend local --limit 40 --json --runs "$work/$1" --device "$1" --dtype f32 2>/dev/null |
+  "$binary" eval --backend local --limit 40 --json --runs "$work/runs-$1" --device "$1" --dtype f32 2>/dev/null |
     sed -n '/"all"/,/}/s/.*"correct": \([0-9]*\).*/\1 of 40/p'
 }
 same eval.planner.f32 "$(evaluate "$device")" "$(evaluate cpu)"
 # The commit that the binary was built from stands in the record of a run.
-commit=$(sed -n 's/^commit = "\(.*\)"/\1/p' "$work"/*/*/run.toml 2>/dev/null | head -n 1)
+commit=$(sed -n 's/^commit = "\(.*\)"/\1/p' "$work"/runs-*/*/run.toml 2>/dev/null | head -n 1)
 
 arbitrary_lines >"$work/arbitrary"
 for shape in "${shapes[@]}"; do

@@ -58,10 +58,14 @@ impl Chosen {
 pub(crate) async fn choose(args: &ModelArgs, narrator: &Narrator) -> Result<Chosen, Failure> {
     let in_process = args.adapter.is_some() || args.placement.is_chosen();
     if in_process && !matches!(args.backend, Backend::Auto | Backend::Local) {
-        let flag = if args.adapter.is_some() { "--adapter is" } else { "--device and --dtype are" };
-        return Err(Failure::usage(anyhow!(
-            "{flag} for models in this process; leave it out, or use --backend local"
-        )));
+        return Err(Failure::usage(match args.adapter {
+            Some(_) => anyhow!(
+                "--adapter is for models in this process; leave it out, or use --backend local"
+            ),
+            None => anyhow!(
+                "--device and --dtype are for models in this process; leave them out, or use --backend local"
+            ),
+        }));
     }
     let Found { model, profile, placement } = match args.backend {
         Backend::Auto if in_process => local(args).await?,
@@ -109,10 +113,7 @@ pub(crate) async fn choose(args: &ModelArgs, narrator: &Narrator) -> Result<Chos
 }
 
 /// Ollama where it answers and has the model, else the bundled planner; says which on stderr.
-async fn automatic(
-    args: &ModelArgs,
-    narrator: &Narrator,
-) -> Result<Found, Failure> {
+async fn automatic(args: &ModelArgs, narrator: &Narrator) -> Result<Found, Failure> {
     if let Some(path) = &args.model
         && (Path::new(path).exists() || path.starts_with(['.', '/', '~']))
     {
@@ -194,11 +195,7 @@ fn host(args: &ModelArgs) -> Result<Host, Failure> {
     })
 }
 
-async fn connect(
-    host: Host,
-    name: String,
-    args: &ModelArgs,
-) -> Result<Found, Failure> {
+async fn connect(host: Host, name: String, args: &ModelArgs) -> Result<Found, Failure> {
     let config = OllamaConfig {
         num_ctx: args.num_ctx(),
         timeouts: timeouts(args),

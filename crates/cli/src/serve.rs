@@ -34,7 +34,8 @@ async fn serve(args: &ServeArgs) -> Result<(), Failure> {
         Failure::work(anyhow!("cannot listen on {address}: {error}; choose another with --port"))
     })?;
     let dir = Some(args.model.as_str()).filter(|model| *model != "bundled");
-    let model = backend::load(dir, args.adapter.as_deref(), &name, args.num_ctx, &placement).await?;
+    let model =
+        backend::load(dir, args.adapter.as_deref(), &name, args.num_ctx, &placement).await?;
     let limits =
         Limits { concurrency: args.concurrency as usize, queue: args.queue, ..Limits::default() };
     let server = Server::of_local(model, &name, limits);

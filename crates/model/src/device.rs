@@ -38,7 +38,9 @@ impl FromStr for DeviceChoice {
                 .strip_prefix("cuda:")
                 .and_then(|index| index.parse().ok())
                 .map(Self::Cuda)
-                .ok_or_else(|| "a device is `auto`, `cpu`, `cuda`, or `cuda:1` and so on".to_owned()),
+                .ok_or_else(|| {
+                    "a device is `auto`, `cpu`, `cuda`, or `cuda:1` and so on".to_owned()
+                }),
         }
     }
 }
@@ -215,7 +217,9 @@ pub enum DeviceError {
         card.index, card.name, version(card.capability), version(*built), digits(card.capability)
     )]
     Capability { card: Card, built: (u32, u32) },
-    #[error("cuda:{index} cannot be used: {problem}; see what `nvidia-smi` says, or use --device cpu")]
+    #[error(
+        "cuda:{index} cannot be used: {problem}; see what `nvidia-smi` says, or use --device cpu"
+    )]
     Open { index: usize, problem: String },
 }
 
@@ -253,6 +257,19 @@ mod tests {
         assert_eq!(Placement::cpu(DtypeChoice::Auto).dtype, DType::F32);
         assert_eq!(Placement::cpu(DtypeChoice::Bf16).dtype, DType::BF16);
         assert_eq!(Placement::cpu(DtypeChoice::Auto).to_string(), "cpu");
+    }
+
+    #[test]
+    fn what_the_driver_says_is_passed_on() {
+        assert_eq!(
+            DeviceError::Driver("CUDA_ERROR_SYSTEM_DRIVER_MISMATCH".to_owned()).to_string(),
+            "no CUDA device: the driver does not start (CUDA_ERROR_SYSTEM_DRIVER_MISMATCH); \
+             see what `nvidia-smi` says, or use --device cpu"
+        );
+        assert_eq!(
+            DeviceError::Open { index: 1, problem: "out of memory".to_owned() }.to_string(),
+            "cuda:1 cannot be used: out of memory; see what `nvidia-smi` says, or use --device cpu"
+        );
     }
 
     #[cfg(not(feature = "cuda"))]

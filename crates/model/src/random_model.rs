@@ -20,7 +20,7 @@ use tokenizer::{END_OF_REPLY, tokenizer_json};
 /// The shape of a model that exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// Of no use but to try a command: 16 MB in bf16, a vocabulary of 8,192.
+    /// Of no use but to try a command: 10 MB in bf16, a vocabulary of 8,192.
     Tiny,
     Qwen3_0_6B,
     Qwen3_1_7B,
@@ -200,7 +200,8 @@ mod tests {
             let bytes = std::fs::read(dir.join("model.safetensors")).expect("one shard");
             Ok((ModelFiles::open(&dir)?.load(DType::F32, &Device::Cpu)?, bytes))
         };
-        let ((loaded, bytes), (_, again), (_, other)) = (made("a", 1)?, made("b", 1)?, made("c", 2)?);
+        let ((loaded, bytes), (_, again), (_, other)) =
+            (made("a", 1)?, made("b", 1)?, made("c", 2)?);
         assert!(bytes == again && bytes != other, "the seed decides, and nothing else");
         assert_eq!(loaded.tokenizer.len(), Shape::Tiny.config().vocab_size - 267);
         assert_eq!(loaded.stop_ids, [loaded.tokenizer.id("<|im_end|>").expect("a special token")]);

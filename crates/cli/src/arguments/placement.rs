@@ -7,10 +7,10 @@ use serde::Serialize;
 /// Of every command that loads a model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Args, Serialize)]
 pub(crate) struct PlacementArgs {
-    /// Where a local model computes: auto, cpu, cuda or cuda:N; auto takes a card where the binary has CUDA and one answers
+    /// Where a local model computes: auto, cpu, cuda or cuda:N; auto is a card that this binary can use, else cpu
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: DeviceChoice,
-    /// What a local model computes in: auto, f32, bf16 or f16; auto is bf16 on a card, f32 on a processor
+    /// What a local model computes in: auto, f32, bf16 or f16; auto is bf16 on a card, else f32
     #[arg(long, value_name = "DTYPE", default_value = "auto")]
     pub(crate) dtype: DtypeChoice,
 }

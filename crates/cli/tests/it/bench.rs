@@ -18,10 +18,29 @@ fn a_random_model_is_a_model() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     random_model(dir.path(), "tiny");
     let ran = agentflow(&["model", "inspect", "tiny"]).inside(dir.path()).run();
-    assert_snapshot!(ran.stdout, @"");
+    assert_snapshot!(ran.stdout, @r"
+    model         tiny
+    format        Hugging Face directory
+    architecture  qwen3 (Qwen3ForCausalLM)
+    parameters    5.25 M in 46 tensors
+    stored as     BF16 5.25 M; 10.5 MB on disk
+    shape         4 × 256, heads 4 × 64, key-value heads 2, feed-forward 768, tied head
+    context       4096 tokens
+    tokenizer     7925 tokens in a vocabulary of 8192
+    ends with     <|im_end|> 7901
+    template      yes
+    profile       full
+    digest        sha256:b04da1476fc7e8e0d484b19930e1c15819e804c2de7968a069d4868efd906939
+    memory        weights 21.0 MB in f32, 10.5 MB in bf16 or f16; cache 4.10 kB a token in f32, 33.6 MB for 8192
+    computes      on cpu in f32
+    ");
     let again = agentflow(&["model", "random", "--shape", "tiny", "--out", "tiny"]);
     let ran = again.inside(dir.path()).run();
-    assert_snapshot!(ran, @"");
+    assert_snapshot!(ran, @r"
+    exit code: 1
+    ----- stderr -----
+    error: `tiny` is not empty; give a new or an empty directory
+    ");
 }
 
 #[test]
@@ -59,5 +78,9 @@ fn every_batch_gives_four_figures() {
 #[test]
 fn what_does_not_fit_the_context_is_said() {
     let ran = agentflow(&["bench", "engine", "--prompt", "99999"]).run();
-    assert_snapshot!(ran, @"");
+    assert_snapshot!(ran, @r"
+    exit code: 2
+    ----- stderr -----
+    error: --prompt and --tokens are 100127 tokens together, but the model's context is 1024; lower one
+    ");
 }

@@ -11,7 +11,11 @@ const QUESTION: &str = "What is 15% of 240, then doubled?";
 #[test]
 fn a_card_is_refused_by_a_binary_without_cuda() {
     let ran = agentflow(&["solve", QUESTION, "--device", "cuda"]).run();
-    assert_snapshot!(ran, @"");
+    assert_snapshot!(ran, @r"
+    exit code: 2
+    ----- stderr -----
+    error: this binary was built without CUDA: build with scripts/cuda-build.sh, or leave --device out
+    ");
     for command in [
         &["model", "generate"][..],
         &["model", "logprobs"],
@@ -27,20 +31,37 @@ fn a_card_is_refused_by_a_binary_without_cuda() {
 
 #[test]
 fn devices_and_dtypes_that_are_none_are_named() {
-    assert_snapshot!(agentflow(&["solve", "?", "--device", "gpu"]).run(), @"");
-    assert_snapshot!(agentflow(&["solve", "?", "--dtype", "int8"]).run(), @"");
+    assert_snapshot!(agentflow(&["solve", "?", "--device", "gpu"]).run(), @r"
+    exit code: 2
+    ----- stderr -----
+    error: invalid value 'gpu' for '--device <DEVICE>': a device is `auto`, `cpu`, `cuda`, or `cuda:1` and so on
+
+    For more information, try '--help'.
+    ");
+    assert_snapshot!(agentflow(&["solve", "?", "--dtype", "int8"]).run(), @r"
+    exit code: 2
+    ----- stderr -----
+    error: invalid value 'int8' for '--dtype <DTYPE>': a dtype is `auto`, `f32`, `bf16` or `f16`
+
+    For more information, try '--help'.
+    ");
 }
 
 #[test]
 fn a_device_is_for_models_in_this_process() {
     let ran = agentflow(&["solve", "?", "--backend", "ollama", "--device", "cpu"]).run();
-    assert_snapshot!(ran, @"");
+    assert_snapshot!(ran, @r"
+    exit code: 2
+    ----- stderr -----
+    error: --device and --dtype are for models in this process; leave them out, or use --backend local
+    ");
 }
 
 #[test]
 fn the_planner_answers_in_half_precision_too() {
     for dtype in ["f32", "bf16"] {
-        let ran = agentflow(&["solve", QUESTION, "--device", "cpu", "--dtype", dtype, "--quiet"]).run();
+        let ran =
+            agentflow(&["solve", QUESTION, "--device", "cpu", "--dtype", dtype, "--quiet"]).run();
         assert_eq!((ran.code(), ran.stdout.as_str()), (Some(0), "72\n"), "{dtype}: {ran}");
     }
 }

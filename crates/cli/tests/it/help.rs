@@ -57,6 +57,16 @@ fn help_of_model() {
 }
 
 #[test]
+fn help_of_model_random() {
+    assert_snapshot!(printed(&["model", "random", "--help"]));
+}
+
+#[test]
+fn help_of_bench_engine() {
+    assert_snapshot!(printed(&["bench", "engine", "--help"]));
+}
+
+#[test]
 fn version() {
     assert_eq!(printed(&["--version"]), concat!("agentflow ", env!("CARGO_PKG_VERSION")));
 }

@@ -51,6 +51,7 @@ fn inspect_says_what_a_gguf_file_is() {
     profile       full
     digest        sha256:16f131a04599c866c4ee6e77a9163018defa74ad93ea704edce39eacd6444363
     memory        weights 614.5 kB in f32, 307.3 kB in bf16 or f16; cache 128 B a token in f32, 1.05 MB for 8192
+    computes      on cpu in f32
     ");
     let ran = agentflow(&["model", "inspect", &path, "--json"]).run();
     let said: Value = serde_json::from_str(&ran.stdout).expect("JSON");

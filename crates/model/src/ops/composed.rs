@@ -88,7 +88,8 @@ fn causal_mask(
 ) -> Result<Tensor> {
     let device = scores.device();
     let key = Tensor::arange(0, keys as u32, device)?.unsqueeze(0)?;
-    let position = Tensor::arange(offset as u32, (offset + queries) as u32, device)?.unsqueeze(1)?;
+    let position =
+        Tensor::arange(offset as u32, (offset + queries) as u32, device)?.unsqueeze(1)?;
     let hidden = key.broadcast_gt(&position)?; // [queries, keys]
     let value = |value: f32| Tensor::new(value, device)?.to_dtype(scores.dtype());
     let (never, free) = (value(f32::NEG_INFINITY)?, value(0.0)?);

@@ -97,7 +97,8 @@ impl Shards<'_> {
         let mut begin = 0;
         for (_, tensor) in tensors {
             let end = begin + self.bytes(tensor);
-            let entry = json!({"dtype": dtype, "shape": tensor.shape, "data_offsets": [begin, end]});
+            let entry =
+                json!({"dtype": dtype, "shape": tensor.shape, "data_offsets": [begin, end]});
             header.insert(tensor.name.clone(), entry);
             begin = end;
         }
@@ -123,7 +124,9 @@ impl Shards<'_> {
             random.set_word_pos(at as u128);
             // Uniform in ±√3 deviations.
             let scale = self.deviation * 3_f32.sqrt() / (1 << 23) as f32;
-            (0..count).map(|_| ((random.next_u32() >> 8) as f32 - (1 << 23) as f32) * scale).collect()
+            (0..count)
+                .map(|_| ((random.next_u32() >> 8) as f32 - (1 << 23) as f32) * scale)
+                .collect()
         };
         let tensor = Tensor::from_vec(values, count, &Device::Cpu)?.to_dtype(self.dtype)?;
         let mut bytes = Vec::with_capacity(count * self.dtype.size_in_bytes());

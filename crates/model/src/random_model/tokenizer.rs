@@ -53,9 +53,7 @@ pub(super) fn tokenizer_json(words: usize) -> (Value, HashMap<&'static str, u32>
             })
         })
         .collect();
-    let bytes = |use_regex: bool| {
-        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": use_regex})
-    };
+    let bytes = |use_regex: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": use_regex});
     let json = json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
         "pre_tokenizer": bytes(true), "post_processor": null, "decoder": bytes(true),
@@ -75,8 +73,7 @@ fn vocabulary(words: usize) -> (Map<String, Value>, Vec<[String; 2]>) {
     for letter in byte_letters() {
         vocabulary.insert(letter.to_string(), vocabulary.len().into());
     }
-    let alphabet: Vec<String> =
-        "etaoinshrdlcumwfgypbvkjxqz".chars().map(String::from).collect();
+    let alphabet: Vec<String> = "etaoinshrdlcumwfgypbvkjxqz".chars().map(String::from).collect();
     let mut merges = Vec::new();
     // A space in front of a word is written so.
     let mut shorter: Vec<String> = [alphabet.as_slice(), &["Ġ".to_owned()]].concat();
@@ -113,7 +110,10 @@ mod tests {
     #[test]
     fn a_full_one_has_the_ids_of_qwen3() -> Result<()> {
         let (json, ids) = tokenizer_json(151_936 - SPECIAL_ROOM);
-        assert_eq!((ids["<|endoftext|>"], ids["<|im_end|>"], ids["</think>"]), (151_643, 151_645, 151_668));
+        assert_eq!(
+            (ids["<|endoftext|>"], ids["<|im_end|>"], ids["</think>"]),
+            (151_643, 151_645, 151_668)
+        );
         let tokenizer = Tokenizer::from_json(&json.to_string(), Path::new("tokenizer.json"))?;
         assert_eq!(tokenizer.len(), 151_669);
         assert_eq!(tokenizer.id("</think>"), Some(151_668));
