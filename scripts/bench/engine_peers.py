@@ -34,7 +34,9 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64, help="of each reply")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--patience", type=float, default=600, help="seconds to wait for a quiet machine")
-    parser.add_argument("--pause", type=float, default=0, help="seconds before each command, for others on this machine")
+    parser.add_argument(
+        "--pause", type=float, default=0, help="seconds before each command, for others on this machine"
+    )
     parser.add_argument("--prefix", default="", type=shlex.split, help="put before each command, e.g. `taskset -c 0,1`")
     args = parser.parse_args()
     if unknown := set(args.only) - set(SECTIONS):
@@ -71,10 +73,10 @@ class Runner:
         environment = os.environ | {"RAYON_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
         load = os.getloadavg()[0]
         busy, own, start = busy_seconds(), child_seconds(), time.perf_counter()
-        ran = subprocess.run(command, env=environment, capture_output=True, text=True)
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         wall = time.perf_counter() - start
         others = (busy_seconds() - busy - (child_seconds() - own)) / wall / (os.cpu_count() or 1)
-        print(f"$ {shlex.join(command[len(self.args.prefix):])}")
+        print(f"$ {shlex.join(command[len(self.args.prefix) :])}")
         print(f"  {wall:.0f} s, load {load:.1f} before, others used {max(0.0, others):.0%} of the processors")
         if ran.returncode != 0:
             print(f"  failed with {ran.returncode}: {ran.stderr.strip().splitlines()[-1:]}", flush=True)
