@@ -17,7 +17,7 @@ pub(crate) const BANKS: usize = BLOCK_TOKENS;
 /// The block that padding reads: zeros, never written, so that no padding can be infinite or no number.
 const BLANK: u32 = 0;
 /// The block that padding writes.
-const WASTE: u32 = 1;
+pub(crate) const WASTE: u32 = 1;
 /// The first block that can be taken.
 const FIRST: u32 = 2;
 
@@ -164,20 +164,21 @@ pub(crate) struct Layers {
 }
 
 impl Layers {
-    /// Where token `position` of a sequence is, counted in tokens from the start of a layer.
-    pub(crate) fn place(&self, table: &[u32], position: usize) -> u32 {
-        let block = table[position / BLOCK_TOKENS];
-        (position % BLOCK_TOKENS * self.blocks) as u32 + block
-    }
-
-    /// Where padding reads.
-    pub(crate) fn blank(&self) -> u32 {
-        BLANK
-    }
-
-    /// The block that padding writes.
-    pub(crate) fn waste(&self) -> u32 {
-        WASTE
+    /// Where the tokens of a sequence are, `keys` of them with padding behind the first `length`, counted in tokens
+    /// from the start of a layer.
+    pub(crate) fn places(
+        &self,
+        table: &[u32],
+        length: usize,
+        keys: usize,
+    ) -> impl Iterator<Item = u32> {
+        let banks = self.blocks as u32;
+        let of_block = move |block: &u32| {
+            let block = *block;
+            (0..BANKS as u32).map(move |bank| bank * banks + block)
+        };
+        let held = table.iter().flat_map(of_block).take(length);
+        held.chain(std::iter::repeat_n(BLANK, keys - length))
     }
 }
 

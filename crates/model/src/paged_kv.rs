@@ -150,8 +150,7 @@ impl Sequence {
                     Data::Values(values) => self.store.count(Data::Values(values.clone())),
                     Data::Place(from) => {
                         let block = self.store.block()?;
-                        copied =
-                            block.index().map(|to| Copied { from: from.index(), to });
+                        copied = block.index().map(|to| Copied { from: from.index(), to });
                         block
                     }
                 };

@@ -126,7 +126,7 @@ fn in_half_precision_a_batch_gives_what_its_replies_give_alone() {
     for (dtype, mean, most) in [(DType::BF16, 0.02, 0.5), (DType::F16, 0.003, 0.08)] {
         for shape in 0..SHAPES.len() {
             let model = model(&config(shape), 3 + shape as u64, dtype);
-            for (name, limits) in variants() {
+            for (name, limits) in variants().into_iter().step_by(4) {
                 let found = differences(&model, limits);
                 let average = found.iter().sum::<f32>() / found.len() as f32;
                 let worst = found.iter().copied().fold(0.0, f32::max);

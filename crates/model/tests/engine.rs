@@ -509,10 +509,7 @@ fn pieces_are_the_text_and_no_piece_holds_a_stop_text() {
 #[test]
 fn a_resumed_run_samples_what_the_whole_run_sampled() {
     let model = model(&config(0), 5, DType::F32);
-    let key = |i: u64| Sample {
-        prompt_key: Some(40 + i),
-        ..Sample::new(sampling(1.1, 9), 30)
-    };
+    let key = |i: u64| Sample { prompt_key: Some(40 + i), ..Sample::new(sampling(1.1, 9), 30) };
     let groups: Vec<Request> =
         (0..4).map(|i| Request::group(prompt(20 + 9 * i as usize, i), key(i), 6)).collect();
     let wanted = all_bits(&complete(&engine(&model, Limits::default()), groups.clone()));

@@ -67,11 +67,15 @@ pub fn causal_softmax(
     let (rows, keys) = (scores.dim(D::Minus2)?, scores.dim(D::Minus1)?);
     let dtype = scores.dtype();
     let wide = if is_half(dtype) { scores.to_dtype(DType::F32)? } else { scores.clone() };
-    let hidden = (0..rows)
-        .flat_map(|row| (0..keys).map(move |key| key > offset + row % queries))
-        .map(|hidden| if hidden { f32::NEG_INFINITY } else { 0.0 })
-        .collect();
-    let mask = Tensor::from_vec(hidden, (rows, keys), scores.device())?.to_dtype(wide.dtype())?;
+    // Compared on the device: the mask of a long sequence is too much to send in every layer.
+    let count = |from: usize, count: usize| {
+        Tensor::arange(from as u32, (from + count) as u32, scores.device())
+    };
+    let positions = count(offset, queries)?.reshape((queries, 1))?;
+    let hidden = count(0, keys)?.reshape((1, keys))?.broadcast_gt(&positions)?;
+    let hidden = hidden.to_dtype(wide.dtype())?.repeat((rows.div_ceil(queries), 1))?;
+    // No infinity: it times 0 would be no number.
+    let mask = (hidden.narrow(0, 0, rows)? * -1e30)?;
     let scores = (wide * scale)?.broadcast_add(&mask)?;
     let max = scores.max_keepdim(D::Minus1)?.detach();
     let exp = scores.broadcast_sub(&max)?.exp()?;

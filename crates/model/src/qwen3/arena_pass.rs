@@ -10,7 +10,7 @@
 use candle_core::{D, DType, Device, Result, Tensor};
 
 use super::buckets::{Bucket, Span, buckets};
-use crate::kv_arena::{BANKS, Layers};
+use crate::kv_arena::{BANKS, Layers, WASTE};
 use crate::ops::{Heads, composed};
 use crate::paged_kv::{Copied, Sequence};
 
@@ -77,7 +77,7 @@ impl ArenaPass {
         Ok(Some(Self {
             heads: shape.heads,
             copies: copies(&copied, width, device)?,
-            written: written(&spans, &layers, width, device)?,
+            written: written(&spans, width, device)?,
             attended,
             results: Tensor::new(results, device)?,
             layers: layers.tensors,
@@ -150,9 +150,7 @@ impl Attended {
             let last = piece.keys();
             seen.extend((0..queries).map(|query| (piece.position + query + 1).min(last) as u32));
             let table = &spans[piece.span].table;
-            let places = (0..last).map(|position| layers.place(table, position));
-            let blank = std::iter::repeat_n(layers.blank(), keys - last);
-            tokens.extend(places.chain(blank).map(|place| place * 2 * kv_heads));
+            tokens.extend(layers.places(table, last, keys).map(|place| place * 2 * kv_heads));
         }
         let tokens = Tensor::from_vec(tokens, (1, pieces, 1, keys), device)?;
         let heads: Vec<u32> = (0..2 * kv_heads).collect();
@@ -191,12 +189,7 @@ fn copies(copied: &[Copied], width: usize, device: &Device) -> Result<Option<(Te
 }
 
 /// Which new token each bank takes, and to which block; banks that have fewer write to waste.
-fn written(
-    spans: &[Span],
-    layers: &Layers,
-    width: usize,
-    device: &Device,
-) -> Result<(Tensor, Tensor)> {
+fn written(spans: &[Span], width: usize, device: &Device) -> Result<(Tensor, Tensor)> {
     let mut banks: [Vec<(u32, u32)>; BANKS] = Default::default();
     let mut row = 0;
     for Span { table, start, tokens } in spans {
@@ -207,7 +200,7 @@ fn written(
     }
     let longest = banks.iter().map(Vec::len).max().unwrap_or(0);
     for bank in &mut banks {
-        bank.resize(longest, (0, layers.waste()));
+        bank.resize(longest, (0, WASTE));
     }
     let rows: Vec<u32> = banks.iter().flatten().map(|(row, _)| *row).collect();
     let blocks: Vec<u32> = banks.iter().flatten().map(|(_, block)| *block).collect();

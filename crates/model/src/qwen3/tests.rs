@@ -66,7 +66,8 @@ struct Ragged {
 fn ragged(name: &str) -> Ragged {
     let text = std::fs::read_to_string(golden(name).join("ragged.json")).expect("the golden file");
     let json: Value = serde_json::from_str(&text).expect("JSON");
-    let column = |key: &str| json["rows"].as_array().expect("rows").iter().map(|r| r[key].clone()).collect();
+    let column =
+        |key: &str| json["rows"].as_array().expect("rows").iter().map(|r| r[key].clone()).collect();
     let column = |key: &str| Value::Array(column(key));
     Ragged {
         ids: serde_json::from_value(column("ids")).expect("ids"),
