@@ -3,7 +3,7 @@
     python scripts/golden/qwen3.py [OUT]        # OUT: crates/model/tests/golden
     (torch 2.15.0, transformers 5.23.0, safetensors 0.8.0, numpy 2.4.6; see README.md)
 
-Three models, one directory each (config.json, safetensors, golden.json), that between them use everything
+Three models, one directory each (config.json, safetensors, golden.json, ragged.json), that between them use everything
 a Qwen3 checkpoint may vary: tied or own output head, grouped or full key-value heads, `head_dim` unlike
 `hidden_size / num_attention_heads`, one file or shards, f32 or bf16 weights, and `rope_theta` where old
 (top level) and new (`rope_parameters`) configs keep it. Weights are scaled up, norm weights are not one,
@@ -31,6 +31,9 @@ DEFAULT_OUT = Path(__file__).resolve().parents[2] / "crates/model/tests/golden"
 GREEDY_TOKENS = 16
 COMPLETION_TOKENS = 9
 PROMPT_LENGTHS = {"one-token": 1, "short": 5, "medium": 13, "long": 40}
+# Rows of the ragged batch: tokens of the prefill, then single tokens over its cache.
+RAGGED_LENGTHS = (5, 19, 1, 14)
+RAGGED_STEPS = 3
 TEMPERATURES = (1.0, 0.7)
 # A greedy choice closer than this could fall the other way in another order of float additions.
 MIN_GREEDY_MARGIN = 2e-3
@@ -73,8 +76,8 @@ def main(out: Path) -> None:
         directory = out / name
         save_model(directory, spec)
         golden = golden_values(name, directory, spec)
-        path = directory / "golden.json"
-        path.write_text(to_json(golden))
+        (directory / "golden.json").write_text(to_json(golden))
+        (directory / "ragged.json").write_text(to_json(ragged_values(directory, spec)))
         sizes = ", ".join(f"{file.name} {file.stat().st_size}" for file in sorted(directory.iterdir()))
         print(f"{name}: {sizes}")
 
@@ -173,6 +176,57 @@ def golden_values(name: str, directory: Path, spec: dict) -> dict:
         "max_abs_difference_of_wrong_versions": wrong,
         "cases": cases,
     }
+
+
+@torch.no_grad()
+def ragged_values(directory: Path, spec: dict) -> dict:
+    """One batch of rows of different lengths: a prefill, then cached decoding; in float32 and in bf16."""
+    model = load(directory, torch.float32)
+    generator = torch.Generator().manual_seed(2000 + spec["seed"])
+    lengths = [length + RAGGED_STEPS for length in RAGGED_LENGTHS]
+    rows = [torch.randint(0, model.config.vocab_size, (length,), generator=generator).tolist() for length in lengths]
+    logits = ragged_logits(model, rows)
+    for row, of_row in zip(rows, logits):
+        off = (of_row - forward(model, row)).abs().max().item()
+        assert off < 1e-4, f"the batch differs from its rows by {off}: padding is visible"
+    low = [row.float() for row in ragged_logits(load(directory, torch.bfloat16), rows)]
+    off = max((a - b).abs().max().item() for a, b in zip(low, logits))
+    print(f"{directory.name}, ragged: bfloat16 differs by {off:.2g}")
+    return {
+        "steps": RAGGED_STEPS,
+        "bf16_max_abs_difference": digits(off, 3),
+        "rows": [
+            {
+                "ids": row,
+                "logits": [[round(value, 5) for value in at] for at in of_row.tolist()],
+                "bf16_argmax": of_low.argmax(-1).tolist(),
+            }
+            for row, of_row, of_low in zip(rows, logits, low)
+        ],
+    }
+
+
+def ragged_logits(model: Qwen3ForCausalLM, rows: list[list[int]]) -> list[torch.Tensor]:
+    """Logits `[tokens, vocab]` of each row: all but its last tokens left-padded in one batch, those one by one."""
+    heads = [row[:-RAGGED_STEPS] for row in rows]
+    longest = max(map(len, heads))
+    ids = torch.tensor([[0] * (longest - len(head)) + head for head in heads])
+    mask = torch.tensor([[0] * (longest - len(head)) + [1] * len(head) for head in heads])
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    out = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True)
+    pieces = [[logits[longest - len(head) :]] for logits, head in zip(out.logits, heads)]
+    for step in range(-RAGGED_STEPS, 0):
+        mask = torch.cat([mask, torch.ones(len(rows), 1, dtype=mask.dtype)], -1)
+        out = model(
+            input_ids=torch.tensor([[row[step]] for row in rows]),
+            attention_mask=mask,
+            position_ids=mask.sum(-1, keepdim=True) - 1,
+            past_key_values=out.past_key_values,
+            use_cache=True,
+        )
+        for row, logits in zip(pieces, out.logits):
+            row.append(logits)
+    return [torch.cat(row) for row in pieces]
 
 
 def forward(model: Qwen3ForCausalLM, ids: list[int]) -> torch.Tensor:

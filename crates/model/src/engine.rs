@@ -8,10 +8,12 @@
 //!
 //! In f32 on the CPU a reply is the same, bit for bit, whatever else the engine does: which replies
 //! share its passes, when it was admitted, how its prompt was cut or shared. Elsewhere it is so up
-//! to rounding, from which sampled tokens may differ.
+//! to rounding, from which sampled tokens may differ: there the matrix products are those of the
+//! device, which sum in another order for another number of rows or keys.
 
 mod prefixes;
 mod request;
+mod room;
 mod row;
 mod scheduler;
 mod writer;
@@ -20,11 +22,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock, mpsc};
 
-use candle_core::{DType, Device};
+use candle_core::Device;
 
 pub use request::{Completion, Event, Reply, Request, Sample, Times, Token};
 
 use crate::error::{ModelError, Result};
+use crate::kv_arena::Arena;
 use crate::model_dir::LoadedModel;
 use crate::ops::BLOCK_TOKENS;
 use crate::qwen3::Qwen3;
@@ -70,8 +73,11 @@ impl Limits {
     /// more only where a single reply that fills `context` needs it.
     pub fn of_memory(model: &Qwen3, context: usize, bytes: usize) -> Self {
         let shape = model.kv_shape();
-        let size = if model.is_exact() { 4 } else { model.dtype().size_in_bytes() };
-        let token = shape.layers * 2 * shape.heads.block_values() / BLOCK_TOKENS * size;
+        let token = if model.is_exact() {
+            shape.layers * 2 * shape.heads.block_values() / BLOCK_TOKENS * size_of::<f32>()
+        } else {
+            shape.layers * shape.token_values() * model.dtype().size_in_bytes()
+        };
         let tokens = bytes / token.max(1);
         let limits = Self::on(model.device());
         Self {
@@ -101,6 +107,8 @@ pub struct Statistics {
     pub waiting: u64,
     /// Tokens whose keys and values are reserved now.
     pub kv_tokens: u64,
+    /// Tokens of the blocks that there are now, for replies and of earlier prompts.
+    pub held_tokens: u64,
 }
 
 /// A model that generates. Cheap to clone; its thread starts with the first request and ends, after
@@ -145,9 +153,13 @@ impl Engine {
         limits: Limits,
     ) -> Self {
         let context = context.min(model.config().max_position_embeddings);
+        let most = if model.is_exact() { usize::MAX } else { Arena::most_tokens(model.kv_shape()) };
+        let kv_tokens = limits.kv_tokens.min(most);
         let limits = Limits {
             rows: limits.rows.max(1),
             prefill_tokens: limits.prefill_tokens.max(1),
+            kv_tokens,
+            kept_tokens: limits.kept_tokens.min(most - kv_tokens),
             ..limits
         };
         let think_end = tokenizer.id("</think>");
@@ -159,8 +171,7 @@ impl Engine {
 
     /// Whether replies are the same bit for bit whatever else the engine does: f32 on the CPU.
     pub fn is_exact(&self) -> bool {
-        let model = &self.inner.setup.model;
-        model.device().is_cpu() && model.dtype() == DType::F32
+        self.inner.setup.model.is_exact()
     }
 
     /// Starts the samples of a request; one [`Reply`] for each, in order. A reply that is dropped
@@ -247,6 +258,7 @@ struct Counters {
     rows: AtomicU64,
     waiting: AtomicU64,
     kv_tokens: AtomicU64,
+    held_tokens: AtomicU64,
 }
 
 impl Counters {
@@ -269,6 +281,7 @@ impl Counters {
             rows: get(&self.rows),
             waiting: get(&self.waiting),
             kv_tokens: get(&self.kv_tokens),
+            held_tokens: get(&self.held_tokens),
         }
     }
 }

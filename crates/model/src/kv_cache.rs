@@ -22,18 +22,6 @@ impl KvCache {
         self.len() == 0
     }
 
-    /// As this one, with every buffer replaced by what `f` makes of it.
-    pub(crate) fn map(&self, f: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
-        let layers = self.layers.iter().map(|layer| {
-            let buffers = match &layer.buffers {
-                Some((keys, values)) => Some((f(keys)?, f(values)?)),
-                None => None,
-            };
-            Ok(LayerCache { buffers, length: layer.length })
-        });
-        Ok(Self { layers: layers.collect::<Result<_>>()? })
-    }
-
     pub(crate) fn layer(&mut self, index: usize) -> &mut LayerCache {
         &mut self.layers[index]
     }

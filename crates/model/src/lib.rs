@@ -16,6 +16,7 @@ mod engine;
 mod error;
 mod gguf;
 mod grammar;
+mod kv_arena;
 mod kv_cache;
 mod local;
 mod logprobs;

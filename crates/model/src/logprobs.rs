@@ -7,6 +7,7 @@ use candle_core::Tensor;
 use crate::error::{ModelError, Result};
 use crate::grammar::TokenMask;
 use crate::ops::SoftmaxSums;
+use crate::paged_kv::Sequence;
 use crate::qwen3::Qwen3;
 use crate::sampler::distribution;
 
@@ -41,7 +42,7 @@ pub fn logprobs(
     let scored: Vec<usize> = (0..completion_mask.len()).filter(|i| completion_mask[*i]).collect();
     check(model, ids, completion_mask, &scored, masks)?;
     let Some(&last) = scored.last() else { return Ok(Vec::new()) };
-    let mut sequence = model.new_sequence();
+    let mut sequence = Sequence::new(&model.new_store(last));
     let mut scores = Vec::with_capacity(scored.len());
     let mut row = vec![0.0; model.config().vocab_size];
     let mut rest = scored.as_slice();

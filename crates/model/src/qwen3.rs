@@ -7,7 +7,11 @@
 //!
 //! Left out on purpose: sliding windows, RoPE scaling; [`Config`] refuses models that need them.
 
+mod arena_pass;
+mod buckets;
 mod ragged;
+#[cfg(test)]
+mod tests;
 
 use candle_core::{D, DType, Device, Tensor};
 
@@ -29,6 +33,8 @@ pub struct Qwen3 {
     norm: RmsNorm,
     lm_head: Weight, // [V, hidden]; `embed_tokens` where they are tied
     rope: Rope,
+    /// Whether the engine's f32 kernels are used where they run.
+    paged_kernels: bool,
 }
 
 impl Qwen3 {
@@ -54,6 +60,7 @@ impl Qwen3 {
             norm: RmsNorm::new(config, weights, "model.norm.weight", hidden)?,
             lm_head,
             rope: Rope::new(config, weights.dtype(), weights.device())?,
+            paged_kernels: true,
         })
     }
 
@@ -82,6 +89,11 @@ impl Qwen3 {
             projection.set_lora(lora.clone());
         }
         Ok(model)
+    }
+
+    /// This model, whose engine takes the path of GPUs and half precision in f32 on the CPU, too: to compare them.
+    pub fn without_paged_kernels(&self) -> Self {
+        Self { paged_kernels: false, ..self.clone() }
     }
 
     /// The linear layer that HF transformers calls `name`, e.g. `model.layers.0.mlp.up_proj`.

@@ -505,21 +505,31 @@ fn pieces_are_the_text_and_no_piece_holds_a_stop_text() {
     assert!(stopped > 5 && samples == 120, "{stopped} of {samples}");
 }
 
-/// Half precision runs on candle's arithmetic, with every sequence in tensors of its own.
+/// There is no continuation of half a reply: what a run lacks is sampled anew, and comes out as it would have.
 #[test]
-fn half_precision_runs_as_well() {
-    let model = model(&config(1), 5, DType::BF16);
-    let engine = engine(&model, Limits { prefill_tokens: 20, ..Limits::default() });
-    assert!(!engine.is_exact());
-    let constraint = grammar().constraint(&planner_schema()).expect("a schema");
-    let sample = Sample { constraint: Some(constraint), ..Sample::new(sampling(1.0, 1), 40) };
-    let replies = complete(
-        &engine,
-        vec![
-            Request::group(prompt(50, 1), sample, 3),
-            Request::group(prompt(30, 1), Sample::new(sampling(1.0, 1), 20), 2),
-        ],
-    );
-    assert_eq!(engine.statistics().prefilled_tokens, 80);
-    assert!(replies.iter().flatten().all(|reply| reply.tokens.len() > 3));
+fn a_resumed_run_samples_what_the_whole_run_sampled() {
+    let model = model(&config(0), 5, DType::F32);
+    let key = |i: u64| Sample { prompt_key: Some(40 + i), ..Sample::new(sampling(1.1, 9), 30) };
+    let groups: Vec<Request> =
+        (0..4).map(|i| Request::group(prompt(20 + 9 * i as usize, i), key(i), 6)).collect();
+    let wanted = all_bits(&complete(&engine(&model, Limits::default()), groups.clone()));
+
+    // A run that ends in the middle: some replies are there, one is half done, the rest never began.
+    let first = engine(&model, Limits { rows: 4, ..Limits::default() });
+    let mut replies: Vec<_> =
+        groups.iter().map(|group| first.submit(group.clone()).expect("it fits")).collect();
+    let done: Vec<Bits> =
+        replies[0].drain(..3).map(|reply| bits(&reply.wait().expect("a reply"))).collect();
+    assert!(done == wanted[0][..3]);
+    replies[0][0].next_blocking();
+    drop((replies, first));
+
+    // The next run, with other limits, asks for the missing ones alone.
+    let second = engine(&model, Limits { rows: 3, prefill_tokens: 7, ..Limits::default() });
+    let missing = groups.into_iter().enumerate().map(|(i, mut group)| {
+        group.samples.drain(..if i == 0 { 3 } else { 0 });
+        group
+    });
+    let found = all_bits(&complete(&second, missing.collect()));
+    assert!(found[0] == wanted[0][3..] && found[1..] == wanted[1..]);
 }

@@ -1,5 +1,6 @@
 //! One running reply.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use agentflow_llm::Finish;
@@ -7,6 +8,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::Setup;
 use super::request::{Completion, Event, Seat, Times, Token};
+use super::room::Reservation;
 use super::writer::Writer;
 use crate::error::Result;
 use crate::grammar::{Constraint, TokenMask};
@@ -21,8 +23,6 @@ pub(super) struct Row {
     pub(super) constraint: Option<Constraint>,
     /// What may come next, once it was computed beside the pass.
     pub(super) mask: Option<Result<TokenMask>>,
-    /// Blocks reserved for the tokens to come.
-    pub(super) reserved: usize,
     /// Tokens so far, and those of them that were forced.
     pub(super) counts: (usize, usize),
     sampler: Sampler,
@@ -40,6 +40,7 @@ pub(super) struct Row {
     /// When the phase that is being timed began.
     since: Instant,
     events: UnboundedSender<Event>,
+    _reserved: [Arc<Reservation>; 2],
 }
 
 /// What a row takes over from its prompt.
@@ -48,7 +49,8 @@ pub(super) struct Start {
     pub(super) prompt_tokens: usize,
     pub(super) shared_tokens: usize,
     pub(super) begun: Instant,
-    pub(super) reserved: usize,
+    /// For its prompt, and for the tokens to come.
+    pub(super) reserved: [Arc<Reservation>; 2],
 }
 
 impl Row {
@@ -64,7 +66,6 @@ impl Row {
             pending: Vec::new(),
             constraint: sample.constraint,
             mask: None,
-            reserved: start.reserved,
             counts: (0, 0),
             sampler: Sampler::new(&sample.sampling, draw),
             writer: Writer::new(setup.tokenizer.clone(), think_end, sample.stop),
@@ -79,6 +80,7 @@ impl Row {
             times: Times { waited, ..Times::default() },
             since: start.begun.max(submitted),
             events,
+            _reserved: start.reserved,
         }
     }
 

@@ -10,11 +10,12 @@ use rayon::prelude::*;
 
 use super::prefixes::Prefixes;
 use super::request::{Event, Job, Seat};
+use super::room::{Reservation, Room};
 use super::row::{Row, Start};
 use super::{Counters, Setup};
 use crate::error::{ModelError, Result};
 use crate::ops::BLOCK_TOKENS;
-use crate::paged_kv::Sequence;
+use crate::paged_kv::{Sequence, Store};
 
 /// What the engine's thread is told.
 pub(super) enum Command {
@@ -30,9 +31,10 @@ pub(super) struct Scheduler {
     /// In order of arrival.
     groups: VecDeque<Group>,
     rows: Vec<Row>,
+    /// Where the keys and values of them all are.
+    store: Store,
     prefixes: Prefixes,
-    /// Blocks that prompts and rows may fill, filled or not: a row that runs never lacks one.
-    reserved: usize,
+    room: Room,
     /// Whether requests may still come.
     open: bool,
 }
@@ -54,24 +56,25 @@ struct Prefill {
     begun: Instant,
     /// Tokens that later prompts can have from here.
     kept_tokens: usize,
-    /// Blocks reserved for the prompt.
-    reserved: usize,
-    /// Blocks reserved for the first seat as long as it has no row: a prompt is never computed for
-    /// a reply that then finds no room.
-    first_seat: Option<usize>,
+    /// For the prompt, as long as a row has its blocks.
+    reserved: Arc<Reservation>,
+    /// For the first seat as long as it has no row: a prompt is never computed for a reply that then
+    /// finds no room.
+    first_seat: Option<Reservation>,
 }
 
 impl Scheduler {
     pub(super) fn new(setup: Setup, inbox: Receiver<Command>, counters: Arc<Counters>) -> Self {
         let kept = if setup.limits.share_prefixes { setup.limits.kept_tokens } else { 0 };
         Self {
+            store: setup.model.new_store(setup.limits.kv_tokens + kept),
             prefixes: Prefixes::new(kept),
+            room: Room::new(setup.limits.kv_tokens / BLOCK_TOKENS),
             setup,
             inbox,
             counters,
             groups: VecDeque::new(),
             rows: Vec::new(),
-            reserved: 0,
             open: true,
         }
     }
@@ -104,7 +107,10 @@ impl Scheduler {
             };
             match command {
                 Ok(Command::Run(job)) => self.enqueue(job),
-                Ok(Command::ForgetPrefixes) => self.prefixes.clear(),
+                Ok(Command::ForgetPrefixes) => {
+                    self.prefixes.clear();
+                    self.count();
+                }
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => {
                     self.open = false;
@@ -129,32 +135,24 @@ impl Scheduler {
 
     /// Frees what belongs to replies that are over, or that nobody waits for.
     fn drop_unwanted(&mut self) {
-        let reserved = &mut self.reserved;
         self.rows.retain(|row| {
             if !row.is_over() {
                 return true;
             }
-            *reserved -= row.reserved;
             Counters::add(&self.counters.completion_tokens, row.counts.0);
             Counters::add(&self.counters.forced_tokens, row.counts.1);
             false
         });
         self.groups.retain_mut(|group| {
             group.seats.retain(|seat| !seat.events.is_closed());
-            if group.seats.is_empty()
-                && let Some(prefill) = &group.prefill
-            {
-                *reserved -= prefill.reserved + prefill.first_seat.unwrap_or(0);
-            }
             !group.seats.is_empty()
         });
     }
 
     /// Begins prompts and gives rows to the samples of finished ones, first come, first served.
     fn admit(&mut self) {
-        let limit = self.setup.limits.kv_tokens / BLOCK_TOKENS;
         let kept_seats = |groups: &VecDeque<Group>| {
-            groups.iter().filter_map(|group| group.prefill.as_ref()?.first_seat).count()
+            groups.iter().filter_map(|group| group.prefill.as_ref()?.first_seat.as_ref()).count()
         };
         let mut seated = Vec::new();
         // Behind one that has to wait only seats that were reserved are taken.
@@ -166,45 +164,43 @@ impl Scheduler {
                 let first = self.tail_blocks(group);
                 let rows = self.rows.len() + seated.len() + kept_seats(&self.groups);
                 blocked |= rows >= self.setup.limits.rows
-                    || self.reserved + blocks + first > limit
+                    || !self.room.has(blocks + first)
                     || self.is_being_computed(index);
                 if blocked {
                     continue;
                 }
                 let (sequence, shared_tokens) = self.begin_sequence(index);
-                self.reserved += blocks + first;
                 self.groups[index].prefill = Some(Prefill {
                     sequence,
                     shared_tokens,
                     logits: None,
                     kept_tokens: shared_tokens,
                     begun: Instant::now(),
-                    reserved: blocks,
-                    first_seat: Some(first),
+                    reserved: Arc::new(self.room.reserve(blocks)),
+                    first_seat: Some(self.room.reserve(first)),
                 });
             }
             loop {
                 let rows = self.rows.len() + seated.len() + kept_seats(&self.groups);
-                let group = &self.groups[index];
-                let Some(prefill) = group.prefill.as_ref().filter(|p| p.logits.is_some()) else {
+                let group = &mut self.groups[index];
+                let Some(prefill) = group.prefill.as_mut().filter(|p| p.logits.is_some()) else {
                     break;
                 };
                 if group.seats.is_empty() {
                     break;
                 }
-                let blocks = match prefill.first_seat {
-                    Some(blocks) => blocks,
+                let reserved = match prefill.first_seat.take() {
+                    Some(reserved) => reserved,
                     None => {
-                        let blocks = self.tail_blocks(group);
-                        blocked |= rows >= self.setup.limits.rows || self.reserved + blocks > limit;
+                        let blocks = self.tail_blocks(&self.groups[index]);
+                        blocked |= rows >= self.setup.limits.rows || !self.room.has(blocks);
                         if blocked {
                             break;
                         }
-                        self.reserved += blocks;
-                        blocks
+                        self.room.reserve(blocks)
                     }
                 };
-                seated.extend(self.seat(index, blocks).map(|row| (row, index)));
+                seated.extend(self.seat(index, reserved).map(|row| (row, index)));
             }
         }
 
@@ -232,9 +228,6 @@ impl Scheduler {
         if !self.setup.limits.share_prefixes || self.setup.limits.kept_tokens == 0 {
             return false;
         }
-        if !self.setup.model.is_exact() {
-            return false; // sequences in tensors are not shared between prompts
-        }
         let known = self.prefixes.find(&self.groups[index].prompt).len() * BLOCK_TOKENS;
         let prompt = &self.groups[index].prompt;
         let usable = prompt.len().saturating_sub(1).min(self.setup.limits.kept_tokens);
@@ -246,43 +239,28 @@ impl Scheduler {
     }
 
     fn begin_sequence(&mut self, index: usize) -> (Sequence, usize) {
-        let model = &self.setup.model;
-        let sequence = if model.is_exact() {
-            let blocks = self.prefixes.find(&self.groups[index].prompt);
-            Sequence::of_blocks(model.kv_shape(), blocks)
-        } else {
-            model.new_sequence()
-        };
+        let blocks = self.prefixes.find(&self.groups[index].prompt);
+        let sequence = Sequence::of_blocks(&self.store, blocks);
         let shared = sequence.len();
         Counters::add(&self.counters.shared_tokens, shared);
         (sequence, shared)
     }
 
     /// A row for the next seat of a group whose prompt was computed.
-    fn seat(&mut self, index: usize, reserved: usize) -> Option<Row> {
+    fn seat(&mut self, index: usize, reserved: Reservation) -> Option<Row> {
         let group = &mut self.groups[index];
         let prefill = group.prefill.as_mut()?;
-        prefill.first_seat = None;
         let seat = group.seats.pop_front()?;
-        match prefill.sequence.fork() {
-            Ok(sequence) => {
-                let start = Start {
-                    sequence,
-                    prompt_tokens: group.prompt.len(),
-                    shared_tokens: prefill.shared_tokens,
-                    begun: prefill.begun,
-                    reserved,
-                };
-                // The samples after the first have the whole prompt from it.
-                prefill.shared_tokens = group.prompt.len();
-                Some(Row::new(&self.setup, seat, start))
-            }
-            Err(error) => {
-                self.reserved -= reserved;
-                let _ = seat.events.send(Event::Failed(error.into()));
-                None
-            }
-        }
+        let start = Start {
+            sequence: prefill.sequence.clone(),
+            prompt_tokens: group.prompt.len(),
+            shared_tokens: prefill.shared_tokens,
+            begun: prefill.begun,
+            reserved: [prefill.reserved.clone(), Arc::new(reserved)],
+        };
+        // The samples after the first have the whole prompt from it.
+        prefill.shared_tokens = group.prompt.len();
+        Some(Row::new(&self.setup, seat, start))
     }
 
     /// One pass through the model, with the masks of the rows computed beside it.
@@ -377,9 +355,7 @@ impl Scheduler {
             for seat in &group.seats {
                 let _ = seat.events.send(Event::Failed(ModelError::Pass(error.to_string())));
             }
-            if let Some(prefill) = group.prefill.take() {
-                self.reserved -= prefill.reserved + prefill.first_seat.unwrap_or(0);
-            }
+            group.prefill = None;
             group.seats.clear();
         }
     }
@@ -388,6 +364,7 @@ impl Scheduler {
         let waiting = self.groups.iter().map(|group| group.seats.len()).sum();
         Counters::set(&self.counters.rows, self.rows.len());
         Counters::set(&self.counters.waiting, waiting);
-        Counters::set(&self.counters.kv_tokens, self.reserved * BLOCK_TOKENS);
+        Counters::set(&self.counters.kv_tokens, self.room.reserved() * BLOCK_TOKENS);
+        Counters::set(&self.counters.held_tokens, self.store.held_blocks() * BLOCK_TOKENS);
     }
 }

@@ -180,7 +180,7 @@ pub fn embedding(ids: &Tensor, weight: &Tensor) -> Result<Tensor> {
 }
 
 /// A matrix product; bf16 goes through f32 on the CPU, where candle has no bf16 product.
-fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+pub(crate) fn matmul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if a.dtype() == DType::BF16 && a.device().is_cpu() {
         return a.to_dtype(DType::F32)?.matmul(&b.to_dtype(DType::F32)?)?.to_dtype(DType::BF16);
     }

@@ -2,28 +2,31 @@
 //! matrix `[tokens, hidden]` without padding.
 //!
 //! In f32 on the CPU the hidden state of a token is the same bit for bit whatever else is in the
-//! pass, and however its sequence was cut into passes. Elsewhere it is candle's arithmetic.
+//! pass, and however its sequence was cut into passes. Elsewhere it is candle's arithmetic, the same
+//! up to rounding.
 
 use candle_core::{DType, Result, Tensor};
 
+use super::arena_pass::ArenaPass;
 use super::{Attention, Layer, Mlp, Qwen3};
+use crate::kv_arena::Arena;
 use crate::ops::{self, Heads, Span};
-use crate::paged_kv::{KvShape, Sequence};
+use crate::paged_kv::{KvShape, Sequence, Store};
 use crate::projection::Projection;
 
 impl Qwen3 {
-    /// An empty sequence for [`Qwen3::forward_ragged`].
-    pub(crate) fn new_sequence(&self) -> Sequence {
+    /// Where the keys and values of sequences for [`Qwen3::forward_ragged`] are, `tokens` at most in whole blocks;
+    /// one store for all sequences of a pass.
+    pub(crate) fn new_store(&self, tokens: usize) -> Store {
         if self.is_exact() {
-            Sequence::paged(self.kv_shape())
-        } else {
-            Sequence::tensors(self.new_cache())
+            return Store::memory(self.kv_shape());
         }
+        Store::arena(Arena::new(self.kv_shape(), tokens, self.dtype(), self.device()))
     }
 
-    /// Whether the forward pass is exact: f32 on the CPU.
+    /// Whether the forward pass is exact: f32 on the CPU, by the paged kernels.
     pub(crate) fn is_exact(&self) -> bool {
-        self.device().is_cpu() && self.dtype() == DType::F32
+        self.paged_kernels && self.device().is_cpu() && self.dtype() == DType::F32
     }
 
     pub(crate) fn kv_shape(&self) -> KvShape {
@@ -39,8 +42,8 @@ impl Qwen3 {
     /// its sequence; the sequences grow by them.
     ///
     /// # Errors
-    /// A token that is not in the vocabulary, a sequence longer than the model's context, or a
-    /// failed computation.
+    /// A token that is not in the vocabulary, a sequence longer than the model's context, a store that
+    /// is full, or a failed computation.
     pub(crate) fn forward_ragged(&self, parts: &mut [(&mut Sequence, &[u32])]) -> Result<Tensor> {
         let ids: Vec<u32> = parts.iter().flat_map(|(_, ids)| ids.iter().copied()).collect();
         let positions: Vec<u32> = parts
@@ -48,15 +51,15 @@ impl Qwen3 {
             .flat_map(|(sequence, ids)| (0..ids.len()).map(|i| (sequence.len() + i) as u32))
             .collect();
         let positions = Tensor::new(positions, self.device())?;
-        let cos = self.rope.cos.index_select(&positions, 0)?; // [N, head_dim / 2]
-        let sin = self.rope.sin.index_select(&positions, 0)?;
+        let pass = Pass {
+            cos: self.rope.cos.index_select(&positions, 0)?,
+            sin: self.rope.sin.index_select(&positions, 0)?,
+            arena: ArenaPass::new(parts, self.dtype(), self.device())?,
+        };
         let ids = Tensor::new(ids, self.device())?.unsqueeze(0)?;
-        for (sequence, ids) in parts.iter_mut() {
-            sequence.reserve(ids.len());
-        }
         let mut hidden = self.embed_tokens.row_embedding(&ids)?; // [1, N, hidden]
         for (index, layer) in self.layers.iter().enumerate() {
-            hidden = layer.forward_ragged(&hidden, &cos, &sin, index, parts)?;
+            hidden = layer.forward_ragged(&hidden, &pass, index, parts)?;
         }
         for (sequence, ids) in parts {
             sequence.advance(ids.len());
@@ -71,18 +74,25 @@ impl Qwen3 {
     }
 }
 
+/// What all layers of a pass need.
+struct Pass {
+    cos: Tensor, // [N, head_dim / 2]
+    sin: Tensor,
+    /// Where the sequences lie in an arena.
+    arena: Option<ArenaPass>,
+}
+
 impl Layer {
     fn forward_ragged(
         &self,
         hidden: &Tensor,
-        cos: &Tensor,
-        sin: &Tensor,
+        pass: &Pass,
         index: usize,
         parts: &mut [(&mut Sequence, &[u32])],
     ) -> Result<Tensor> {
         let norm = &self.input_layernorm;
         let normed = ops::rms_norm(hidden, &norm.weight.detach(), norm.eps)?;
-        let hidden = self.attention.forward_ragged(&normed, hidden, cos, sin, index, parts)?;
+        let hidden = self.attention.forward_ragged(&normed, hidden, pass, index, parts)?;
         let norm = &self.post_attention_layernorm;
         let normed = ops::rms_norm(&hidden, &norm.weight.detach(), norm.eps)?;
         self.mlp.forward_ragged(&normed, &hidden)
@@ -94,20 +104,23 @@ impl Attention {
         &self,
         normed: &Tensor,
         residual: &Tensor,
-        cos: &Tensor,
-        sin: &Tensor,
+        pass: &Pass,
         index: usize,
         parts: &mut [(&mut Sequence, &[u32])],
     ) -> Result<Tensor> {
         let layers = [&self.q_proj, &self.k_proj, &self.v_proj];
         let [query, key, value] = Projection::forward_rows_of(layers, normed)?;
-        let query = self.rotate(&query, &self.q_norm, cos, sin)?.detach();
-        let key = self.rotate(&key, &self.k_norm, cos, sin)?.detach();
-        let attended = self.attend(&query, &key, &value, index, parts)?;
+        let query = self.rotate(&query, &self.q_norm, &pass.cos, &pass.sin)?.detach();
+        let key = self.rotate(&key, &self.k_norm, &pass.cos, &pass.sin)?.detach();
+        let scale = 1.0 / (self.head_dim as f64).sqrt();
+        let attended = match &pass.arena {
+            Some(arena) => arena.attend(index, &query, &key, &value, scale)?,
+            None => self.attend(&query, &key, &value, index, parts, scale)?,
+        };
         self.o_proj.forward_rows_residual(&attended, residual)
     }
 
-    /// Attention of every part over its own keys, `[1, N, H · D]`.
+    /// Attention of every part over its own keys, `[1, N, H · D]`, by the paged kernels.
     fn attend(
         &self,
         query: &Tensor,
@@ -115,27 +128,10 @@ impl Attention {
         value: &Tensor,
         index: usize,
         parts: &mut [(&mut Sequence, &[u32])],
+        scale: f64,
     ) -> Result<Tensor> {
-        let scale = 1.0 / (self.head_dim as f64).sqrt();
         let (_, tokens, width) = query.dims3()?;
         let kv_width = key.dim(2)?;
-        let in_tensors = parts.first_mut().is_some_and(|(sequence, _)| sequence.cache().is_some());
-        if in_tensors {
-            let mut attended = Vec::with_capacity(parts.len());
-            let mut at = 0;
-            for (sequence, ids) in parts.iter_mut() {
-                let offset = sequence.len();
-                let Some(cache) = sequence.cache() else { continue };
-                let of = |x: &Tensor| x.narrow(1, at, ids.len())?.contiguous();
-                let (keys, values) = cache.layer(index).append(&of(key)?, &of(value)?)?;
-                let query = of(query)?;
-                let row = ops::attention_thd(&query, &keys, &values, self.head_dim, scale, offset)?;
-                attended.push(row);
-                at += ids.len();
-            }
-            return Tensor::cat(&attended, 1);
-        }
-
         let heads = Heads {
             heads: width / self.head_dim,
             kv_heads: kv_width / self.head_dim,
