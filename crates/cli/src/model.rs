@@ -10,9 +10,7 @@ use std::io::Read;
 use std::path::Path;
 
 use agentflow_llm::{Finish, Message, Sampling};
-use agentflow_model::{
-    Adapter, LoadedModel, Local, ModelError, Request, Sample, Scored,
-};
+use agentflow_model::{Adapter, LoadedModel, Local, ModelError, Request, Sample, Scored};
 use anyhow::{Context, anyhow};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
