@@ -254,11 +254,9 @@ pub(crate) async fn load(
     num_ctx: Option<u32>,
 ) -> Result<Local, Failure> {
     let files = model_source::files(model).await?;
-    // Processors compute f32 fastest, whatever the files hold.
-    let (dtype, device) = (DType::F32, Device::Cpu);
-    let mut loaded = files.load(dtype, &device).map_err(Failure::work)?;
+    let mut loaded = files.load_packed().map_err(Failure::work)?;
     if let Some(dir) = adapter {
-        let adapter = Adapter::open(dir, dtype, &device).map_err(Failure::work)?;
+        let adapter = Adapter::open(dir, DType::F32, &Device::Cpu).map_err(Failure::work)?;
         loaded = loaded.with_adapter(&adapter).map_err(Failure::work)?;
     }
     Ok(Local::new(loaded, name, num_ctx))
