@@ -117,6 +117,9 @@ def run_hf(run: Runner) -> None:
         run("hf.bf16", [*peer, "--dtype", "bf16", "--batch", batch])
         run.ours("ours.f32", model, "--dtype", "f32", "--batch", batch)
         run("hf.f32", [*peer, "--dtype", "f32", "--batch", batch])
+    # What `generate` does for samples of one prompt, too: it computes the prompt for each.
+    for dtype, name in (("auto", "bf16"), ("f32", "f32")):
+        run.ours(f"ours.{name}.group", model, "--dtype", dtype, "--batch", ROWS, "--group-size", ROWS)
 
 
 def run_group(run: Runner) -> None:
@@ -163,6 +166,8 @@ def summarise(figures: dict) -> None:
     for dtype in ("bf16", "f32"):
         for figure in ("prefill_batch_1", "decode_batch_1", f"prefill_batch_{ROWS}", f"decode_batch_{ROWS}"):
             ratio(f"{figure}_{dtype}_vs_hf", (f"ours.{dtype}", figure), (f"hf.{dtype}", figure))
+        ours, theirs = (f"ours.{dtype}.group", f"whole_batch_{ROWS}"), (f"hf.{dtype}", f"whole_batch_{ROWS}")
+        ratio(f"whole{ROWS}_group_{dtype}_vs_hf", ours, theirs, inverse=True)
     whole = "whole_batch_8"
     ratio("group_8_apart_vs_shared", ("ours.group_8_shared", whole), ("ours.group_8_apart", whole), inverse=True)
 

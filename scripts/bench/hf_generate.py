@@ -4,8 +4,8 @@
     python scripts/bench/hf_generate.py --model DIR --device cuda --dtype bf16 --batch 1,16 --prompt 512 --tokens 128
 
 Needs torch and transformers. Prompts are arbitrary tokens, replies are drawn at temperature 1 and run to full length.
-Prefill is the time of the same call with one token; what the rest of the tokens take beyond it is decoding. After a
-warm-up, the best of --rounds counts.
+Prefill is the time of the same call with one token; what the rest of the tokens take beyond it is decoding; whole is the
+call. After a warm-up, the best of --rounds counts.
 """
 
 import argparse
@@ -51,6 +51,7 @@ def main():
         generate(ids[:, :16], 4)
         first, whole = (min(generate(ids, tokens) for _ in range(args.rounds)) for tokens in (1, args.tokens))
         print(f"figure hf.prefill_batch_{batch} {batch * args.prompt / first:.1f} tokens/s", flush=True)
+        print(f"figure hf.whole_batch_{batch} {whole:.3f} s", flush=True)
         decoding = max(whole - first, 1e-9)
         print(f"figure hf.decode_batch_{batch} {batch * (args.tokens - 1) / decoding:.1f} tokens/s", flush=True)
 

@@ -3,8 +3,8 @@
     python scripts/bench/same_logprobs.py --binary agentflow --model FILE.gguf [--tokens 64]
 
 Our engine continues a prompt at temperature 1. Of each token that it drew: its log-prob there, in llama.cpp, and in
-transformers on the dequantised weights in float32; in nats. Both engines round activations to eight bits, in blocks,
-so they differ from float32 and, less, from each other.
+transformers on the dequantised weights in float32; in nats. Both engines round activations to eight bits, llama.cpp beside
+K-quants in blocks of 256 and ours in blocks of 32: each differs from float32, and they from each other by both roundings.
 """
 
 import argparse

@@ -5,8 +5,8 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use agentflow_model::{
-    Adapter, Completion, Engine, Limits, LoadedModel, ModelFiles, Qwen3, Request, Sample, Weights,
-    logprobs,
+    Adapter, Completion, DtypeChoice, Engine, Limits, LoadedModel, ModelFiles, Placement, Qwen3,
+    Request, Sample, Weights, logprobs,
 };
 use candle_core::{DType, Device, Tensor, Var};
 use common::{SHAPES, config, prompt, sampling, tensors};
@@ -56,6 +56,17 @@ fn logits_are_near_those_of_transformers_and_of_llama_cpp() {
         assert!(exact < 1.25 * peer_exact, "{exact}, where llama.cpp is {peer_exact} off");
         assert!(peer < 0.2, "{peer} from llama.cpp");
     }
+}
+
+#[test]
+fn a_processor_computes_with_what_is_stored_unless_a_dtype_is_asked_for() {
+    let logits = |dtype: DtypeChoice| {
+        let loaded = Placement::cpu(dtype).load(&gguf("qwen3-k")).expect("it loads");
+        last_logits(&loaded.model, &[5, 17, 90])
+    };
+    let stored = last_logits(&quantised().model, &[5, 17, 90]);
+    assert_eq!(logits(DtypeChoice::Auto), stored);
+    assert_ne!(logits(DtypeChoice::F32), stored);
 }
 
 fn engine(model: &Qwen3, limits: Limits) -> Engine {

@@ -76,6 +76,23 @@ fn every_batch_gives_four_figures() {
 }
 
 #[test]
+fn a_group_computes_its_prompt_once() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    random_model(dir.path(), "tiny");
+    let computed = |more: &[&str]| {
+        let bench = ["bench", "engine", "--model", "tiny", "--prompt", "24", "--tokens", "2"];
+        let ran = agentflow(&[&bench[..], more].concat()).inside(dir.path()).run();
+        let figure = ran.stdout.lines().find(|line| line.contains("computed")).map(str::to_owned);
+        figure.unwrap_or_else(|| panic!("no such figure: {ran}"))
+    };
+    // Three rows: two samples of one prompt, and one of another.
+    let group = ["--batch", "3", "--group-size", "2"];
+    assert_eq!(computed(&group), "figure engine.computed_batch_3 48 tokens");
+    let unshared = [&group[..], &["--unshared"]].concat();
+    assert_eq!(computed(&unshared), "figure engine.computed_batch_3 72 tokens");
+}
+
+#[test]
 fn what_does_not_fit_the_context_is_said() {
     let ran = agentflow(&["bench", "engine", "--prompt", "99999"]).run();
     assert_snapshot!(ran, @r"

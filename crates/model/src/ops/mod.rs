@@ -15,7 +15,8 @@
 //! x = linear_residual(swiglu_linear(rms_norm(x), gate_proj, up_proj), down_proj, x)
 //! ```
 //! Inference has products of its own, [`row_linear`] and its kin, whose rows do not depend on each
-//! other: what is sampled must not depend on what shares the batch.
+//! other: what is sampled must not depend on what shares the batch. [`Packed`] holds quantised
+//! weights and has such products, too.
 //!
 //! Work spreads over the rayon pool it is called from. In a pool of one thread everything runs on
 //! that thread, and no result but candle's own depends on the number of threads.
