@@ -3,6 +3,10 @@
 //! So far one benchmark, [`arith`], which needs no download: generated word problems with integer answers.
 
 pub mod arith;
+pub mod runner;
+
+mod interim;
+pub use interim::{Prices, SAMPLES_FILE, judge};
 
 mod problem;
 mod run_dir;
