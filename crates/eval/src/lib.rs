@@ -3,6 +3,7 @@
 //! So far one benchmark, [`arith`], which needs no download: generated word problems with integer answers.
 
 pub mod arith;
+pub mod statistics;
 
 mod problem;
 mod run_dir;
