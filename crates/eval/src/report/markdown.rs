@@ -70,7 +70,7 @@ impl Report {
                  apart (80 % power, where 3 in 10 questions flip){}",
                 100.0 * least,
                 if least > 0.1 && self.run.repeats < 8 {
-                    "; more answers to each, with `--repeats`, narrow that."
+                    "; several answers to each (--repeats) narrow that."
                 } else {
                     "."
                 }
@@ -121,10 +121,12 @@ impl Report {
         }
         let (fewest, most) = repeats.obtained;
         if fewest < k {
+            let obtained =
+                if fewest == most { most.to_string() } else { format!("{fewest} to {most}") };
             writeln!(
                 out,
-                "\n{k} answers a question were asked for, and {fewest} to {most} obtained; every mean divides by \
-                 what was obtained."
+                "\n{k} answers a question were asked for, and {obtained} obtained; every mean divides by what was \
+                 obtained."
             )?;
         }
         writeln!(out)

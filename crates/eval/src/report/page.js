@@ -10,15 +10,16 @@ function h(name, attributes, ...children) {
     if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
     else if (value !== null && value !== undefined && value !== false) element.setAttribute(key, value);
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   return element;
 }
 
+const CHUNK = 250; // rows made at a time: a list of all 10,000 would take seconds to lay out
 const byId = (id) => document.getElementById(id);
 const read = (id) => JSON.parse(byId(id).textContent);
 const attempts = read("index");
-const state = { open: -1, hidden: new Set(), tag: "", query: "" };
-const rows = [];
+const state = { open: -1, matching: [], hidden: new Set(), tag: "", query: "" };
+const rows = new Map(); // by index, those that were made
 
 /** Whether an attempt passes the filters. The query is looked for in the whole record, unparsed. */
 function matches(attempt, index) {
@@ -34,37 +35,56 @@ function matches(attempt, index) {
 }
 
 function filter() {
-  let shown = 0;
-  attempts.forEach((attempt, index) => {
-    const keep = matches(attempt, index);
-    rows[index].hidden = !keep;
-    shown += keep ? 1 : 0;
-  });
-  byId("count").textContent = shown + " of " + attempts.length;
-  if (state.open < 0 || rows[state.open].hidden) {
-    const first = rows.findIndex((row) => !row.hidden);
-    if (first >= 0) open(first, false);
+  state.matching = attempts.map((_, index) => index).filter((index) => matches(attempts[index], index));
+  rows.clear();
+  byId("list").replaceChildren();
+  extend();
+  byId("count").textContent = state.matching.length + " of " + attempts.length;
+  if (state.matching.includes(state.open)) open(state.open, false);
+  else if (state.matching.length > 0) open(state.matching[0], false);
+}
+
+/** Makes the next rows of the list, at least up to position `least` among those that match. */
+function extend(least = 0) {
+  const list = byId("list");
+  if (list.lastChild && list.lastChild.className === "more") list.lastChild.remove();
+  const end = Math.min(state.matching.length, Math.max(rows.size + CHUNK, least + 1));
+  for (const index of state.matching.slice(rows.size, end)) {
+    rows.set(index, row(attempts[index], index));
+    list.append(rows.get(index));
   }
+  const left = state.matching.length - end;
+  if (left > 0) list.append(h("li", { class: "more" }, h("button", { type: "button", onclick: () => extend() }, left + " more")));
+}
+
+function row(attempt, index) {
+  const id = attempt.problem + (attempt.repeat > 0 ? " #" + (attempt.repeat + 1) : "");
+  const label = OUTCOMES[attempt.outcome];
+  return h("li", null, h("button", { type: "button", onclick: () => open(index, true) },
+    h("span", { class: "id" }, h("span", { class: attempt.outcome, title: label }, label[0]), h("span", null, id),
+      h("span", null, attempt.steps + (attempt.steps === 1 ? " step" : " steps"))),
+    h("span", { class: "q" }, attempt.question)));
 }
 
 function open(index, move) {
-  if (state.open >= 0) rows[state.open].firstChild.removeAttribute("aria-current");
+  const button = (of) => rows.has(of) && rows.get(of).firstChild;
+  if (button(state.open)) button(state.open).removeAttribute("aria-current");
   state.open = index;
-  const button = rows[index].firstChild;
-  button.setAttribute("aria-current", "true");
+  if (button(index)) button(index).setAttribute("aria-current", "true");
   if (move) {
-    button.focus({ preventScroll: true });
-    button.scrollIntoView({ block: "nearest" });
+    button(index).focus({ preventScroll: true });
+    button(index).scrollIntoView({ block: "nearest" });
     history.replaceState(null, "", "#" + index);
   }
   byId("detail").replaceChildren(...detail(attempts[index], index));
 }
 
-/** The next attempt in direction `by` that passes the filters. */
+/** Opens the next attempt of those that match, in direction `by`. */
 function step(by) {
-  for (let index = state.open + by; index >= 0 && index < rows.length; index += by) {
-    if (!rows[index].hidden) return open(index, true);
-  }
+  const at = state.matching.indexOf(state.open) + by;
+  if (at < 0 || at >= state.matching.length) return;
+  if (!rows.has(state.matching[at])) extend(at);
+  open(state.matching[at], true);
 }
 
 function detail(attempt, index) {
@@ -140,15 +160,6 @@ function start() {
   byId("tag").append(...options.map(([value, label]) => h("option", { value }, label)));
   byId("tag").hidden = options.length === 0;
 
-  attempts.forEach((attempt, index) => {
-    const id = attempt.problem + (attempt.repeat > 0 ? " #" + (attempt.repeat + 1) : "");
-    rows.push(h("li", null, h("button", { type: "button", onclick: () => open(index, true) },
-      h("span", { class: "id" }, h("span", { class: attempt.outcome, title: OUTCOMES[attempt.outcome] }, OUTCOMES[attempt.outcome][0]),
-        h("span", null, id), h("span", null, attempt.steps + (attempt.steps === 1 ? " step" : " steps"))),
-      h("span", { class: "q" }, attempt.question))));
-  });
-  byId("list").append(...rows);
-
   let typed;
   byId("search").addEventListener("input", (event) => {
     clearTimeout(typed);
@@ -169,8 +180,11 @@ function start() {
     else if (event.key === "k") step(-1);
   });
   const wanted = Number.parseInt(location.hash.slice(1), 10);
-  if (wanted >= 0 && wanted < attempts.length) open(wanted, false);
+  if (wanted >= 0 && wanted < attempts.length) state.open = wanted;
   filter();
+  const at = state.matching.indexOf(state.open);
+  if (at >= rows.size) extend(at);
+  if (state.open >= 0) open(state.open, wanted === state.open);
 }
 
 start();
