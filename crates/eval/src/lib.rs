@@ -7,11 +7,18 @@ pub mod runner;
 
 mod interim;
 pub use interim::{Prices, SAMPLES_FILE, judge};
+pub mod report;
+pub mod statistics;
 
 mod problem;
 mod run_dir;
+mod run_info;
 mod sample;
+mod samples;
 
 pub use problem::{Gold, Problem};
-pub use run_dir::{Lines, RunDir, RunDirError, write_atomically};
+pub use report::{Report, Summary, write_reports};
+pub use run_dir::{Lines, RunDir, RunDirError, stream_atomically, write_atomically};
+pub use run_info::{Dataset, INFO_FILE, Prices, RunInfo};
 pub use sample::{Outcome, Sample, Scored, Verdict};
+pub use samples::{SAMPLES_FILE, Samples, samples};

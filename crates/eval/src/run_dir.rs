@@ -210,10 +210,22 @@ impl Lines {
 /// # Errors
 /// If the disk refuses.
 pub fn write_atomically(path: &Path, content: &[u8]) -> Result<(), RunDirError> {
+    stream_atomically(path, |out| out.write_all(content).map_err(io("write", path)))
+}
+
+/// As [`write_atomically`], for a file too large to be held.
+///
+/// # Errors
+/// Those of `write`, or if the disk refuses; the old file is then still there.
+pub fn stream_atomically<E: From<RunDirError>>(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> Result<(), E>,
+) -> Result<(), E> {
     let beside = path.with_extension("tmp");
-    let mut file = File::create(&beside).map_err(io("create", &beside))?;
-    file.write_all(content).and_then(|()| file.sync_all()).map_err(io("write", &beside))?;
-    std::fs::rename(&beside, path).map_err(io("rename to", path))
+    let mut out = BufWriter::new(File::create(&beside).map_err(io("create", &beside))?);
+    write(&mut out)?;
+    out.flush().and_then(|()| out.get_ref().sync_all()).map_err(io("write", &beside))?;
+    std::fs::rename(&beside, path).map_err(|source| io("rename to", path)(source).into())
 }
 
 fn lock(path: &Path) -> Result<File, RunDirError> {
