@@ -1,8 +1,10 @@
 //! Benchmarks, and the run directories that every measurement writes.
 //!
-//! So far one benchmark, [`arith`], which needs no download: generated word problems with integer answers.
+//! [`benchmark`] turns a name or a file into checked problems. [`arith`] is the one that needs no download: generated word
+//! problems with integer answers.
 
 pub mod arith;
+pub mod benchmark;
 
 mod problem;
 mod run_dir;
