@@ -1,21 +1,22 @@
 //! Benchmarks, and the run directories that every measurement writes.
 //!
-//! So far one benchmark, [`arith`], which needs no download: generated word problems with integer answers.
+//! [`benchmark`] turns a name or a file into checked problems. [`arith`] is the one that needs no download: generated word
+//! problems with integer answers.
 
 pub mod arith;
-pub mod runner;
-
-mod interim;
-pub use interim::{Prices, SAMPLES_FILE, judge};
+pub mod benchmark;
 pub mod report;
+pub mod runner;
 pub mod statistics;
 
+mod interim;
 mod problem;
 mod run_dir;
 mod run_info;
 mod sample;
 mod samples;
 
+pub use interim::judge;
 pub use problem::{Gold, Problem};
 pub use report::{Report, Summary, write_reports};
 pub use run_dir::{Lines, RunDir, RunDirError, stream_atomically, write_atomically};
