@@ -8,8 +8,8 @@ use agentflow_agent::prompt::Profile;
 use agentflow_agent::{CallSettings, Verifier};
 use agentflow_llm::ollama::{self, Host, LocalModel};
 use agentflow_llm::{
-    ApiKey, ChatError, ChatModel, Ollama, OllamaConfig, OpenAi, OpenAiConfig, Recorder, Replay,
-    Sampling, Timeouts,
+    ApiKey, ChatError, ChatModel, Ollama, OllamaConfig, OpenAi, OpenAiConfig, Pool, PoolConfig,
+    Recorder, Replay, Retry, Sampling, Timeouts,
 };
 use agentflow_model::{Adapter, Local, bundled};
 use anyhow::anyhow;
@@ -40,7 +40,14 @@ impl Chosen {
 }
 
 /// Connects to, or loads, the model that `args` ask for.
-pub(crate) async fn choose(args: &ModelArgs, narrator: &Narrator) -> Result<Chosen, Failure> {
+///
+/// A model on servers is asked as `pool` says.
+pub(crate) async fn choose(
+    args: &ModelArgs,
+    pool: PoolConfig,
+    narrator: &Narrator,
+) -> Result<Chosen, Failure> {
+    let pool = &pool;
     if args.adapter.is_some() && !matches!(args.backend, Backend::Auto | Backend::Local) {
         return Err(Failure::usage(anyhow!(
             "--adapter is for models in this process; leave it out, or use --backend local"
@@ -48,21 +55,21 @@ pub(crate) async fn choose(args: &ModelArgs, narrator: &Narrator) -> Result<Chos
     }
     let (model, profile) = match args.backend {
         Backend::Auto if args.adapter.is_some() => local(args).await?,
-        Backend::Auto => automatic(args, narrator).await?,
+        Backend::Auto => automatic(args, pool, narrator).await?,
         Backend::Ollama => {
-            let host = host(args)?;
+            let hosts = hosts(args)?;
             let name = match &args.model {
                 Some(name) => name.clone(),
-                None => pulled(&host).await?.ok_or_else(|| {
+                None => pulled(&hosts[0]).await?.ok_or_else(|| {
                     Failure::work(anyhow!(
                         "Ollama at `{}` has no model; get one with `ollama pull qwen3:8b`",
-                        host.url()
+                        hosts[0].url()
                     ))
                 })?,
             };
-            connect(host, name, args).await?
+            connect(hosts, name, args, pool).await?
         }
-        Backend::Openai => (openai(args)?, Profile::Full),
+        Backend::Openai => (openai(args, pool)?, Profile::Full),
         Backend::Local => local(args).await?,
         Backend::Replay => {
             let path = args.model.as_deref().ok_or_else(|| {
@@ -96,6 +103,7 @@ pub(crate) async fn choose(args: &ModelArgs, narrator: &Narrator) -> Result<Chos
 /// Ollama where it answers and has the model, else the bundled planner; says which on stderr.
 async fn automatic(
     args: &ModelArgs,
+    pool: &PoolConfig,
     narrator: &Narrator,
 ) -> Result<(Box<dyn ChatModel>, Profile), Failure> {
     if let Some(path) = &args.model
@@ -103,11 +111,12 @@ async fn automatic(
     {
         return local(args).await;
     }
-    let host = host(args)?;
+    let hosts = hosts(args)?;
+    let host = hosts[0].clone();
     let reason = match ollama::probe(&host).await {
         Ok(probe) => match &args.model {
             Some(name) if probe.has(name) => {
-                return connect(host, name.clone(), args).await;
+                return connect(hosts, name.clone(), args, pool).await;
             }
             Some(name) if model_source::is_on_hub(name) => return local(args).await,
             // A model that was asked for by name is not replaced by another.
@@ -121,7 +130,7 @@ async fn automatic(
             None => match preferred(&probe.models) {
                 Some(name) => {
                     narrator.note(&format!("model: {name} on Ollama at {}", host.url()));
-                    return connect(host, name, args).await;
+                    return connect(hosts, name, args, pool).await;
                 }
                 None => "Ollama has no model; `ollama pull qwen3:8b` gets one".to_owned(),
             },
@@ -167,29 +176,38 @@ fn others(models: &[LocalModel]) -> String {
     }
 }
 
-fn host(args: &ModelArgs) -> Result<Host, Failure> {
-    let (place, host) = match &args.url {
-        Some(url) => ("--url", url.parse()),
-        None => ("OLLAMA_HOST", Host::from_env()),
-    };
-    host.map_err(|_| {
+/// One at least.
+fn hosts(args: &ModelArgs) -> Result<Vec<Host>, Failure> {
+    let wrong = |place: &str| {
         Failure::usage(anyhow!(
             "`{place}` is not the address of an Ollama server; write it like `http://127.0.0.1:11434`"
         ))
-    })
+    };
+    if args.url.is_empty() {
+        return Ok(vec![Host::from_env().map_err(|_| wrong("OLLAMA_HOST"))?]);
+    }
+    args.url.iter().map(|url| url.parse().map_err(|_| wrong("--url"))).collect()
 }
 
 async fn connect(
-    host: Host,
+    hosts: Vec<Host>,
     name: String,
     args: &ModelArgs,
+    pool: &PoolConfig,
 ) -> Result<(Box<dyn ChatModel>, Profile), Failure> {
-    let config = OllamaConfig {
-        num_ctx: args.num_ctx(),
-        timeouts: timeouts(args),
-        ..OllamaConfig::new(host, name)
-    };
-    let model = Ollama::connect(config).await.map_err(Failure::work)?;
+    let mut endpoints = Vec::new();
+    for host in hosts {
+        let config = OllamaConfig {
+            num_ctx: args.num_ctx(),
+            timeouts: timeouts(args),
+            // Both are the pool's to decide.
+            concurrency: pool.most,
+            retry: Retry::never(),
+            ..OllamaConfig::new(host, &name)
+        };
+        endpoints.push(Ollama::connect(config).await.map_err(Failure::work)?);
+    }
+    let model = Pool::new(endpoints, pool.clone()).map_err(Failure::work)?;
     let profile = profile(&model)?;
     Ok((Box::new(model), profile))
 }
@@ -213,16 +231,25 @@ fn preferred(models: &[LocalModel]) -> Option<String> {
         .map(|model| model.name.clone())
 }
 
-fn openai(args: &ModelArgs) -> Result<Box<dyn ChatModel>, Failure> {
-    let (Some(url), Some(name)) = (&args.url, &args.model) else {
+fn openai(args: &ModelArgs, pool: &PoolConfig) -> Result<Box<dyn ChatModel>, Failure> {
+    let (false, Some(name)) = (args.url.is_empty(), &args.model) else {
         return Err(Failure::usage(anyhow!(
             "--backend openai needs --url and --model, e.g. --url http://127.0.0.1:8000/v1 --model Qwen/Qwen3-8B; \
              the key comes from $OPENAI_API_KEY"
         )));
     };
-    let key = ApiKey::from_env("OPENAI_API_KEY");
-    let config = OpenAiConfig { timeouts: timeouts(args), ..OpenAiConfig::new(url, name, key) };
-    Ok(Box::new(OpenAi::new(config).map_err(Failure::usage)?))
+    let endpoint = |url| {
+        OpenAi::new(OpenAiConfig {
+            timeouts: timeouts(args),
+            // Both are the pool's to decide.
+            concurrency: pool.most,
+            retry: Retry::never(),
+            ..OpenAiConfig::new(url, name, ApiKey::from_env("OPENAI_API_KEY"))
+        })
+    };
+    let endpoints = args.url.iter().map(endpoint).collect::<Result<_, _>>();
+    let pool = endpoints.and_then(|endpoints| Pool::new(endpoints, pool.clone()));
+    Ok(Box::new(pool.map_err(Failure::usage)?))
 }
 
 fn timeouts(args: &ModelArgs) -> Timeouts {

@@ -11,6 +11,7 @@ mod narrate;
 mod output;
 mod progress;
 mod run_record;
+mod runs;
 mod serve;
 mod solve;
 mod tools;
@@ -19,9 +20,10 @@ mod train;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
-use arguments::{Cli, Command, EvalCommand, TrainCommand};
+use arguments::{Cli, Command, EvalCommand, RunsCommand, TrainCommand};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -60,7 +62,11 @@ impl Failure {
 
 fn main() -> ExitCode {
     let dotenv = dotenvy::dotenv();
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    if let (Command::Eval(args), Some((_, matches))) = (&mut cli.command, matches.subcommand()) {
+        args.run.typed = typed(matches);
+    }
     log();
     // Keys may stand in `.env` instead of the environment, which wins. A missing file is no mistake; of a broken one, the
     // line is not shown, for it may hold a key.
@@ -77,6 +83,12 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// The arguments that were typed, and did not come by default.
+fn typed(matches: &ArgMatches) -> std::collections::BTreeSet<String> {
+    let typed = |name: &&str| matches.value_source(name) == Some(ValueSource::CommandLine);
+    matches.ids().map(clap::Id::as_str).filter(typed).map(str::to_owned).collect()
 }
 
 /// Log lines of the libraries, from warnings on; `AGENTFLOW_LOG` asks for more, e.g. `debug`.
@@ -102,6 +114,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Some(EvalCommand::Problems(problems)) => eval::problems(&problems),
             None => eval::run(args.run),
         },
+        Command::Runs { command: RunsCommand::Resume(args) } => runs::resume(&args),
         Command::Train { command: TrainCommand::Sft(args) } => train::sft(args),
         Command::Model { command } => model::run(command),
         Command::Tools { command } => tools::run(command),

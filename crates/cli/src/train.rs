@@ -32,7 +32,7 @@ pub(crate) fn sft(args: SftArgs) -> Result<(), Failure> {
     let run = match run {
         Some(run) => run,
         None => {
-            let record = RunRecord::new(config.seed, "cpu", &config).to_toml()?;
+            let record = RunRecord::new("sft", config.seed, "cpu", &config).to_toml()?;
             RunDir::create(&args.runs, "sft", &record).map_err(Failure::work)?
         }
     };

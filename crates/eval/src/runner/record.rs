@@ -1,6 +1,7 @@
 //! What a run keeps: a line per attempt in `trajectories.jsonl`, and in `events.jsonl` what else happened to it.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use agentflow_agent::trajectory::SCHEMA;
 use agentflow_llm::Usage;
@@ -20,6 +21,8 @@ pub struct Record {
     tally: Tally,
     /// By attempts that failed and were made again: spent, and in no sample.
     wasted: Usage,
+    /// How long earlier processes ran; `None` where one was killed and did not say.
+    earlier: Option<Duration>,
 }
 
 /// A line of `events.jsonl`.
@@ -89,15 +92,22 @@ impl Record {
             }
             Ok(true)
         })?;
-        let mut wasted = Usage::default();
+        let (mut wasted, mut wall_s, mut running) = (Usage::default(), 0.0, 0);
         let events = dir.lines_where(EVENTS_FILE, |line| {
-            // What a later version writes there is none of our business.
-            if let Ok(Line { what: What::TriedAgain { usage, .. }, .. }) = serde_json::from_slice(line) {
-                wasted += usage;
+            match serde_json::from_slice(line) {
+                Ok(Line { what: What::TriedAgain { usage, .. }, .. }) => wasted += usage,
+                Ok(Line { what: What::Began { .. }, .. }) => running += 1,
+                Ok(Line { what: What::Ended { wall_s: took, .. }, .. }) => {
+                    running -= 1;
+                    wall_s += took;
+                }
+                // What a later version writes there is none of our business.
+                Err(_) => {}
             }
             Ok(true)
         })?;
-        let mut record = Self { lines, events, done, tally, wasted };
+        let earlier = (running == 0).then(|| Duration::try_from_secs_f64(wall_s).ok()).flatten();
+        let mut record = Self { lines, events, done, tally, wasted, earlier };
         again.into_iter().try_for_each(|what| record.note(what))?;
         Ok(record)
     }
@@ -112,6 +122,11 @@ impl Record {
         let mut spent = self.tally.usage;
         spent += self.wasted;
         spent
+    }
+
+    /// How long earlier processes ran; `None` where one was killed and did not say.
+    pub fn earlier_wall(&self) -> Option<Duration> {
+        self.earlier
     }
 
     /// What is still to be attempted: every problem once, then every problem again, so that a run that ends early has seen
