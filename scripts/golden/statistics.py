@@ -42,6 +42,9 @@ def cases():
     for before, n, after, m in [(10, 30, 9, 30), (40, 100, 45, 100), (0, 30, 3, 30), (30, 30, 25, 28), (5, 12, 90, 198)]:
         lower, upper = confint_proportions_2indep(after, m, before, n, method="newcomb", compare="diff")
         yield "newcombe", {"before": [before, n], "after": [after, m]}, {"lower": lower, "upper": upper}
+    for a, b in [((10, 30), (9, 30)), ((40, 100), (45, 100)), ((0, 30), (7, 30)), ((3, 5), (90, 198)), ((5, 5), (5, 5))]:
+        table = [[a[0], a[1] - a[0]], [b[0], b[1] - b[0]]]
+        yield "fisher", {"a": a, "b": b}, {"p": stats.fisher_exact(table).pvalue}
     for p in [[0.01, 0.04, 0.03, 0.005], [0.5], [0.9, 0.8, 0.02], [0.02, 0.02, 0.02]]:
         yield "holm", {"p": p}, {"adjusted": list(multipletests(p, method="holm")[1])}
     for d in [[1, -1, 2, 0, 3], [4, 4, -1, 0, 2, 1, -3], [1] * 5 + [-1] * 6, [0, 0], [2, 2, 2, 2, 2, 2]]:

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::RunInfo;
 use crate::statistics::{Interval, OfK};
 
+pub(crate) use markdown::{percent, range};
 pub use summary::Summary;
 pub(crate) use summary::problem_id;
 pub use write::write_reports;

@@ -1,8 +1,11 @@
 //! Reading the samples of a run, one at a time: a run of 10,000 takes no more memory than one of 10.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
 
 use crate::{RunDirError, Sample};
 
@@ -23,6 +26,41 @@ pub fn samples(run: &Path) -> Result<Samples, RunDirError> {
         }
     })?;
     Ok(Samples { lines: BufReader::new(file), path, line: 0 })
+}
+
+/// The samples that count, with their lines: where an attempt was made twice, as after a failure, the later one.
+///
+/// # Errors
+/// Those of [`samples`], and if a line cannot be read.
+pub(crate) fn last_samples(
+    run: &Path,
+) -> Result<impl Iterator<Item = Result<(usize, Sample), RunDirError>>, RunDirError> {
+    let mut last: BTreeMap<(String, u32), usize> = BTreeMap::new();
+    let mut keys = samples(run)?;
+    while let Some(line) = keys.next_line() {
+        let key: Key = serde_json::from_str(&line?).map_err(|e| keys.broken(e.to_string()))?;
+        last.insert((key.problem_id.unwrap_or(key.id), key.eval.repeat), keys.line());
+    }
+    let lines: BTreeSet<usize> = last.into_values().collect();
+    let mut all = samples(run)?;
+    let numbered = std::iter::from_fn(move || {
+        let sample = all.next()?;
+        Some(sample.map(|sample| (all.line(), sample)))
+    });
+    Ok(numbered.filter(move |read| !matches!(read, Ok((line, _)) if !lines.contains(line))))
+}
+
+/// As much of a sample as tells two attempts apart.
+#[derive(Deserialize)]
+struct Key {
+    id: String,
+    problem_id: Option<String>,
+    eval: Repeat,
+}
+
+#[derive(Deserialize)]
+struct Repeat {
+    repeat: u32,
 }
 
 /// See [`samples`].

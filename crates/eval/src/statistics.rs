@@ -11,6 +11,7 @@ mod paired;
 mod pass_at_k;
 mod power;
 mod special;
+mod unpaired;
 
 pub use average::{Average, Tally, average, clustered_stderr, mean_stderr};
 pub use holm::holm;
@@ -19,6 +20,7 @@ pub use majority::majority;
 pub use paired::{Difference, bootstrap, difference, mcnemar, sign_flip};
 pub use pass_at_k::{OfK, mean_pass_at, mean_pass_hat, pass_at_k, pass_hat_k};
 pub use power::detectable_difference;
+pub use unpaired::fisher;
 
 /// The standard normal's 97.5 % quantile: two-sided 95 %.
 pub(crate) const Z_95: f64 = 1.959_963_984_540_054;

@@ -2,7 +2,7 @@
 //! `scripts/golden/statistics.py` writes `cases/statistics_scipy.jsonl`.
 
 use agentflow_eval::statistics::{
-    Interval, Tally, average, clopper_pearson, clustered_stderr, difference, holm, mcnemar,
+    Interval, Tally, average, clopper_pearson, clustered_stderr, difference, fisher, holm, mcnemar,
     mean_stderr, newcombe, pass_at_k, pass_hat_k, sign_flip, t_interval, wilson,
 };
 use serde_json::Value;
@@ -91,6 +91,13 @@ fn computed(kind: &str, input: &Value) -> Vec<(&'static str, f64)> {
                 (pair[0] as f64, pair[1])
             };
             bounds(newcombe(side("before"), side("after")))
+        }
+        "fisher" => {
+            let side = |name: &str| {
+                let pair = counts(&input[name]);
+                (pair[0], pair[1])
+            };
+            vec![("p", fisher(side("a"), side("b")))]
         }
         "sign_flip" => {
             let differences: Vec<i64> =
