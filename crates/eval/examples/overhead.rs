@@ -116,7 +116,8 @@ impl ChatModel for Instant42 {
 
     async fn chat(&self, _: &ChatRequest) -> Result<ChatReply, ChatError> {
         Ok(ChatReply {
-            text: r#"{"thought": "I know it.", "action": "answer", "action_input": "42"}"#.to_owned(),
+            text: r#"{"thought": "I know it.", "action": "answer", "action_input": "42"}"#
+                .to_owned(),
             thinking: None,
             finish: Finish::Stop,
             usage: Usage { prompt_tokens: 100, completion_tokens: 20 },

@@ -11,8 +11,8 @@ pub mod report;
 pub mod runner;
 pub mod statistics;
 
-mod interim;
 mod inspect_log;
+mod interim;
 mod problem;
 mod rescore;
 mod run_dir;
@@ -21,8 +21,8 @@ mod run_list;
 mod sample;
 mod samples;
 
-pub use interim::judge;
 pub use inspect_log::write_inspect_log;
+pub use interim::judge;
 pub use problem::{Gold, Problem};
 pub use report::{Report, Summary, write_reports};
 pub use rescore::{Change, Rescored, rescore};

@@ -184,7 +184,9 @@ impl Lines {
             if dropped.next_if_eq(&&(index + 1)).is_some() {
                 continue;
             }
-            new.write_all(&line).and_then(|()| new.write_all(b"\n")).map_err(io("write", &beside))?;
+            new.write_all(&line)
+                .and_then(|()| new.write_all(b"\n"))
+                .map_err(io("write", &beside))?;
             length += line.len() as u64 + 1;
         }
         let file = new.into_inner().map_err(|e| io("write", &beside)(e.into_error()))?;

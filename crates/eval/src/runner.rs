@@ -18,7 +18,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agentflow_agent::{Executor, Solver};
-use agentflow_flow::{self as flow, ErrorKind, Failure, Flow, FlowError, Kind, Retry, each_settled, step};
+use agentflow_flow::{
+    self as flow, ErrorKind, Failure, Flow, FlowError, Kind, Retry, each_settled, step,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{Problem, RunDir, RunDirError};
@@ -71,6 +73,8 @@ pub struct Finished {
     pub end: End,
     /// Of everything in the record, that of earlier processes included.
     pub tally: Tally,
+    /// Why the last attempt failed that did, in this process.
+    pub last_failure: Option<String>,
     /// In this process.
     pub wall: Duration,
 }
@@ -82,7 +86,9 @@ pub enum RunError {
     #[error("{0}; what is in the record stays, so resume the run when that is mended")]
     Record(#[from] RunDirError),
     /// Some attempts broke the harness itself; all others were made.
-    #[error("an attempt could not be made: {0}; please report this, and resume the run to try it again")]
+    #[error(
+        "an attempt could not be made: {0}; please report this, and resume the run to try it again"
+    )]
     Attempt(Failure),
     #[error(transparent)]
     Flow(#[from] FlowError),
@@ -122,7 +128,11 @@ pub async fn run(
     let (concurrency, deadline) = (plan.concurrency, plan.limits.max_time);
     let desk = Arc::new(Desk::new(dir, record, plan, solver, executors));
     desk.began(jobs.len())?;
-    let flow = Flow::new("eval").then(each_settled("sample", concurrency, step("attempt", attempt).retry(retry)));
+    let flow = Flow::new("eval").then(each_settled(
+        "sample",
+        concurrency,
+        step("attempt", attempt).retry(retry),
+    ));
     let mut run = flow.run(jobs).provide(desk.clone());
     if let Some(deadline) = deadline {
         run = run.deadline(deadline);
@@ -149,8 +159,12 @@ pub async fn run(
         Err(error) if matches!(error.kind, ErrorKind::Deadline) => true,
         Err(error) => return Err(error.into()),
     };
-    let finished =
-        Finished { end: desk.end(out_of_time), tally: desk.tally(), wall: started.elapsed() };
+    let finished = Finished {
+        end: desk.end(out_of_time),
+        tally: desk.tally(),
+        last_failure: desk.last_failure(),
+        wall: started.elapsed(),
+    };
     desk.ended(&finished.end, finished.wall)?;
     Ok(finished)
 }

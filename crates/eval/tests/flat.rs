@@ -56,7 +56,8 @@ async fn memory_is_flat() {
     // Nor does reading the record again, to go on with the run.
     let before = resident_mib();
     drop(dir);
-    let dir = RunDir::resume(&std::fs::read_dir(root.path()).unwrap().next().unwrap().unwrap().path());
+    let dir =
+        RunDir::resume(&std::fs::read_dir(root.path()).unwrap().next().unwrap().unwrap().path());
     let record = Record::open(&dir.expect("it is free"), false).expect("reads");
     assert_eq!(record.tally().right, ATTEMPTS);
     let grown = resident_mib() - before;
@@ -66,6 +67,7 @@ async fn memory_is_flat() {
 fn resident_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it has memory");
-    let kib: f64 = line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number");
+    let kib: f64 =
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number");
     kib / 1024.0
 }

@@ -21,7 +21,13 @@ pub(crate) struct EvalArgs {
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 pub(crate) struct EvalRunArgs {
     /// Benchmark by name (see `eval list`), or a .jsonl, .csv, .parquet or benchmark .toml file
-    #[arg(long, short, value_name = "NAME|FILE", default_value = "arith", help_heading = "Benchmark")]
+    #[arg(
+        long,
+        short,
+        value_name = "NAME|FILE",
+        default_value = "arith",
+        help_heading = "Benchmark"
+    )]
     pub(crate) benchmark: String,
     /// At most this many problems, from the first on
     #[arg(long, value_name = "PROBLEMS", help_heading = "Benchmark", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]

@@ -97,7 +97,8 @@ mod tests {
         let mut was: Table =
             toml::from_str("a = 1\nb = 2\n[model]\nseed = 3\nurl = ['x']\n").expect("TOML");
         let over: Table =
-            toml::from_str("a = 9\nb = 9\nc = 9\n[model]\nseed = 9\nurl = ['y', 'z']\n").expect("TOML");
+            toml::from_str("a = 9\nb = 9\nc = 9\n[model]\nseed = 9\nurl = ['y', 'z']\n")
+                .expect("TOML");
         let names = ["b", "c", "url"].map(str::to_owned).into();
         lay_over(&mut was, &over, &names);
         let expected = "a = 1\nb = 9\nc = 9\n[model]\nseed = 3\nurl = ['y', 'z']\n";

@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::kept::{self, KIND, Kept};
 use super::measured::{Measured, label};
-use super::table;
 use super::watch::Watch;
+use super::{table, watch};
 use crate::Failure;
 use crate::arguments::EvalRunArgs;
 use crate::backend::{self, Chosen};
@@ -96,7 +96,10 @@ async fn measure(args: EvalRunArgs) -> Result<(), Failure> {
     })?;
     let wall = earlier.map(|earlier| (earlier + finished.wall).as_secs_f64());
     let report = write_reports(dir.path(), &info, wall, &|a, b| a == b).map_err(Failure::work)?;
-    print(&report, &args)?;
+    // Of a run that was interrupted, standard output has no result.
+    if finished.end != End::Interrupted {
+        print(&report, &args)?;
+    }
     narrator.notice(&format!("reports: {}/report.{{html,md,json}}", dir.path().display()));
     end(finished, &how, &narrator)
 }
@@ -131,8 +134,8 @@ async fn load(args: &EvalRunArgs) -> Result<Loaded, Failure> {
     let mut fetching: Option<Progress> = None;
     let loaded = benchmark::load(&source, &options, &hub, &mut |so_far| {
         const KILOBYTE: u64 = 1000;
-        let progress = fetching
-            .get_or_insert_with(|| Progress::new(so_far.total.div_ceil(KILOBYTE), "kB"));
+        let progress =
+            fetching.get_or_insert_with(|| Progress::new(so_far.total.div_ceil(KILOBYTE), "kB"));
         progress.update(so_far.bytes / KILOBYTE, so_far.file.to_owned());
     })
     .await;
@@ -210,7 +213,8 @@ fn say_what(args: &EvalRunArgs, loaded: &Loaded, narrator: &Narrator) {
         overlap.to_string().lines().for_each(|line| narrator.notice(line));
     }
     if loaded.role == Role::Train {
-        narrator.warning("this is training data: what a model trained on it gets here says nothing");
+        narrator
+            .warning("this is training data: what a model trained on it gets here says nothing");
     }
     if let Some(points) = detectable_difference(count, USUAL_FLIP_RATE) {
         let fewer = if args.repeats > 1 { ", fewer with the repeats" } else { "" };
@@ -241,7 +245,8 @@ fn say_on_cancel(cancel: &CancellationToken) {
     let cancel = cancel.clone();
     tokio::spawn(async move {
         cancel.cancelled().await;
-        Narrator::new(false).notice("ending, and writing the report of what there is; ctrl-c again ends at once");
+        Narrator::new(false)
+            .notice("ending, and writing the report of what there is; ctrl-c again ends at once");
     });
 }
 
@@ -254,13 +259,20 @@ fn print(report: &Report, args: &EvalRunArgs) -> Result<(), Failure> {
 }
 
 fn end(finished: Finished, how: &str, narrator: &Narrator) -> Result<(), Failure> {
+    let tally = finished.tally;
     match finished.end {
+        // A benchmark where nothing could be attempted was not measured.
+        End::Complete if tally.failed == tally.done() => {
+            let error = finished.last_failure.unwrap_or_default();
+            return Err(Failure::work(anyhow!("every attempt failed: {error}; go on with: {how}")));
+        }
         End::Complete => return Ok(()),
         End::FailFast { .. } | End::Failing { .. } => {
             return Err(Failure::work(anyhow!("{}; go on with: {how}", finished.end)));
         }
         End::Interrupted => {
-            narrator.notice(&format!("interrupted; go on with: {how}"));
+            let so_far = watch::accuracy(&tally);
+            narrator.notice(&format!("{so_far} of {} attempts; go on with: {how}", tally.done()));
             return Err(Failure::Interrupted);
         }
         End::OutOfTokens { .. } | End::OutOfMoney { .. } | End::OutOfTime { .. } => {}

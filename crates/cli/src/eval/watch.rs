@@ -81,12 +81,17 @@ impl Watch {
     fn message(&self, so_far: &Tally) -> String {
         let seconds = self.started.elapsed().as_secs_f64().max(1e-3);
         let written = so_far.usage.completion_tokens - self.before.usage.completion_tokens;
-        format!("{}, {:.0} tokens/s{}", accuracy(so_far), written as f64 / seconds, failures(so_far))
+        format!(
+            "{}, {:.0} tokens/s{}",
+            accuracy(so_far),
+            written as f64 / seconds,
+            failures(so_far)
+        )
     }
 }
 
 /// E.g. `98.5 % right [95.7, 99.5]`.
-fn accuracy(so_far: &Tally) -> String {
+pub(super) fn accuracy(so_far: &Tally) -> String {
     let share = so_far.right as f64 / so_far.done().max(1) as f64;
     let interval = wilson(so_far.right as f64, so_far.done());
     let (low, high) = (100.0 * interval.lower, 100.0 * interval.upper);

@@ -9,9 +9,22 @@ use crate::bench::{
 };
 
 const ARGUMENTS: [&str; 15] = [
-    "eval", "-b", "arith", "--limit", "45", "--repeats", "2", "--concurrency", "3",
+    "eval",
+    "-b",
+    "arith",
+    "--limit",
+    "45",
+    "--repeats",
+    "2",
+    "--concurrency",
+    "3",
     // Hot, so that a seed that is not the same shows.
-    "--temperature", "0.8", "--seed", "7", "--backend", "local",
+    "--temperature",
+    "0.8",
+    "--seed",
+    "7",
+    "--backend",
+    "local",
 ];
 
 /// Kills a real evaluation at 50 random moments. What the survivors make of it is what one process makes in one go.
@@ -27,9 +40,8 @@ fn fifty_kills_leave_the_report_as_it_is() {
         let dir = tempfile::tempdir().expect("a directory");
         let mut running = spawned(&mut agentflow(dir.path(), &ARGUMENTS));
         until("there is a run", || {
-            std::fs::read_dir(dir.path().join("runs")).is_ok_and(|runs| {
-                runs.flatten().any(|run| run.path().join("run.toml").exists())
-            })
+            std::fs::read_dir(dir.path().join("runs"))
+                .is_ok_and(|runs| runs.flatten().any(|run| run.path().join("run.toml").exists()))
         });
         let run = only_run(dir.path());
         let resume = ["eval", "--resume", run.to_str().expect("a path")];
@@ -84,7 +96,8 @@ fn ctrl_c_writes_a_partial_report_and_says_how_to_go_on() {
 
     // And it goes on, as whatever kind it is, with nothing lost.
     let before = kept(&run);
-    let mut resumed = spawned(&mut agentflow(dir.path(), &["runs", "resume", run.to_str().expect("a path")]));
+    let mut resumed =
+        spawned(&mut agentflow(dir.path(), &["runs", "resume", run.to_str().expect("a path")]));
     until("it goes on", || kept(&run) > before);
     resumed.kill().expect("it can be killed");
     resumed.wait().expect("it is dead");

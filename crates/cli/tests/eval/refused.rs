@@ -29,8 +29,17 @@ fn a_changed_benchmark_model_or_setting_is_shown() {
     let model = planner(dir.path());
     // Ends with one of three: the run is complete as far as its budget goes.
     let arguments = [
-        "eval", "-b", "problems.jsonl", "--backend", "local", "--model", "planner",
-        "--concurrency", "1", "--max-tokens-total", "1",
+        "eval",
+        "-b",
+        "problems.jsonl",
+        "--backend",
+        "local",
+        "--model",
+        "planner",
+        "--concurrency",
+        "1",
+        "--max-tokens-total",
+        "1",
     ];
     let (stdout, stderr) = succeeded(&mut agentflow(dir.path(), &arguments));
     assert!(stdout.contains("missing              2"), "{stdout}");
@@ -68,8 +77,7 @@ fn a_changed_benchmark_model_or_setting_is_shown() {
 
     assert_eq!(kept(Path::new(run)), 1, "a refused run writes nothing");
     // All is as it was, and what does not decide the result may change.
-    let (code, stdout, stderr) =
-        resume(&["--concurrency", "2", "--max-tokens-total", "1000000"]);
+    let (code, stdout, stderr) = resume(&["--concurrency", "2", "--max-tokens-total", "1000000"]);
     assert_eq!(code, Some(0), "{stderr}");
     assert!(stdout.starts_with("problems, "), "{stdout}");
     assert!(stdout.contains("all                  3/3"), "{stdout}");

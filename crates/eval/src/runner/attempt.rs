@@ -33,6 +33,7 @@ pub(super) struct Desk {
 struct State {
     record: Record,
     failed_in_a_row: u64,
+    last_failure: Option<String>,
     synced: Instant,
     end: Option<End>,
     error: Option<RunDirError>,
@@ -86,8 +87,14 @@ impl Desk {
         let idle = executors.into_iter().map(|executor| Arc::new(Mutex::new(executor))).collect();
         let name = dir.path().file_name().map(|name| name.to_string_lossy().into_owned());
         let end = plan.limits.reached(record.spent());
-        let state =
-            State { record, failed_in_a_row: 0, synced: Instant::now(), end, error: None };
+        let state = State {
+            record,
+            failed_in_a_row: 0,
+            last_failure: None,
+            synced: Instant::now(),
+            end,
+            error: None,
+        };
         Self {
             run: name.unwrap_or_default(),
             halt: solver.cancel.child_token(),
@@ -138,6 +145,9 @@ impl Desk {
         self.or_end(&mut state, kept)?;
         let failed = sample.eval.verdict.outcome == Outcome::Failed;
         state.failed_in_a_row = if failed { state.failed_in_a_row + 1 } else { 0 };
+        if failed {
+            state.last_failure.clone_from(&sample.trajectory.error);
+        }
         if failed && state.end.is_none() {
             state.end = self.ended_by_failure(state.failed_in_a_row, &sample.trajectory);
             if state.end.is_some() {
@@ -213,6 +223,10 @@ impl Desk {
 
     pub(super) fn tally(&self) -> Tally {
         lock(&self.state).record.tally()
+    }
+
+    pub(super) fn last_failure(&self) -> Option<String> {
+        lock(&self.state).last_failure.clone()
     }
 
     /// Why the record could not be written.

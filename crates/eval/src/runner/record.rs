@@ -88,7 +88,9 @@ impl Record {
             }
             tally.add(verdict.outcome, brief.usage);
             if !done.insert((problem_id.clone(), repeat)) {
-                return Err(format!("attempt {repeat} at `{problem_id}` is there twice; remove one"));
+                return Err(format!(
+                    "attempt {repeat} at `{problem_id}` is there twice; remove one"
+                ));
             }
             Ok(true)
         })?;
@@ -132,9 +134,8 @@ impl Record {
     /// What is still to be attempted: every problem once, then every problem again, so that a run that ends early has seen
     /// as many of them as it could.
     pub(super) fn missing(&self, problems: &[Problem], repeats: u32) -> Vec<Job> {
-        let all = (0..repeats).flat_map(|repeat| {
-            (0..problems.len()).map(move |problem| Job { problem, repeat })
-        });
+        let all = (0..repeats)
+            .flat_map(|repeat| (0..problems.len()).map(move |problem| Job { problem, repeat }));
         let missing = |job: &Job| {
             // A tuple of owned values is what the set can look up.
             !self.done.contains(&(problems[job.problem].id.clone(), job.repeat))

@@ -42,7 +42,10 @@ async fn what_fails_is_kept_by_cause_and_the_rest_goes_on() {
     assert_eq!((finished.end, finished.tally.right, finished.tally.failed), (End::Complete, 8, 2));
     assert_eq!(bench.asked(), 8 + 2 * 3);
     let errors = kept_errors(&bench);
-    assert!(errors[0].contains("out of memory") && errors[1].contains("`top_p` is odd"), "{errors:?}");
+    assert!(
+        errors[0].contains("out of memory") && errors[1].contains("`top_p` is odd"),
+        "{errors:?}"
+    );
     let failed = &bench.samples()[&("n/3".to_owned(), 0)];
     assert_eq!(failed.eval.verdict.outcome, Outcome::Failed);
     assert_eq!(failed.trajectory.score, None);
@@ -73,7 +76,10 @@ async fn a_resumed_run_makes_failed_attempts_again_unless_told_otherwise() {
 #[tokio::test]
 async fn fail_fast_ends_at_the_first_failure_and_keeps_what_there_is() {
     let mut bench =
-        Bench::new(50, |request, n| if number(request) == 9 { Err(down()) } else { right(request, n) });
+        Bench::new(
+            50,
+            |request, n| if number(request) == 9 { Err(down()) } else { right(request, n) },
+        );
     bench.limits.fail_fast = true;
     bench.concurrency = 2;
     let finished = bench.run().await.expect("it ends");
@@ -86,7 +92,8 @@ async fn fail_fast_ends_at_the_first_failure_and_keeps_what_there_is() {
 
 #[tokio::test]
 async fn a_model_that_is_gone_ends_the_run_before_all_is_failed() {
-    let mut bench = Bench::new(500, |request, n| if n < 30 { right(request, n) } else { Err(down()) });
+    let mut bench =
+        Bench::new(500, |request, n| if n < 30 { right(request, n) } else { Err(down()) });
     let finished = bench.run().await.expect("it ends");
     let End::Failing { in_a_row, .. } = finished.end else { panic!("{:?}", finished.end) };
     assert_eq!(in_a_row, 20);
