@@ -6,6 +6,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -230,13 +231,25 @@ pub fn stream_atomically<E: From<RunDirError>>(
     std::fs::rename(&beside, path).map_err(|source| io("rename to", path)(source).into())
 }
 
+/// A process that was just killed may have begun to start another, e.g. a tool, which has a copy of the lock until it
+/// executes its program: for so long, a lock that is taken is asked for again.
+const HALF_STARTED: Duration = Duration::from_secs(1);
+
 fn lock(path: &Path) -> Result<File, RunDirError> {
     let name = path.join("lock");
     let file = File::create(&name).map_err(io("create", &name))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(RunDirError::InUse { path: path.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(io("lock", &name)(source)),
+    let asked = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if asked.elapsed() < HALF_STARTED => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(RunDirError::InUse { path: path.to_owned() });
+            }
+            Err(TryLockError::Error(source)) => return Err(io("lock", &name)(source)),
+        }
     }
 }
 
