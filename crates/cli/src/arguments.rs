@@ -10,7 +10,7 @@ const ENVIRONMENT: &str = "\
 Environment, also from a file `.env`:
   OLLAMA_HOST       where Ollama runs [default: 127.0.0.1:11434]
   OPENAI_API_KEY    key for --backend openai
-  HF_TOKEN          token for models on the Hugging Face Hub; HF_ENDPOINT, HF_HOME,
+  HF_TOKEN          token for the Hugging Face Hub; HF_ENDPOINT, HF_HOME,
                     HF_HUB_CACHE and HF_HUB_OFFLINE mean what they mean to its own tools
   AGENTFLOW_PYTHON  interpreter of the `code` tool [default: python3 on PATH]
   AGENTFLOW_LOG     log lines on stderr, e.g. debug
@@ -196,8 +196,17 @@ pub(crate) struct EvalRunArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EvalCommand {
+    /// List the benchmarks: size, source, licence, and whether they are on this machine
+    List(EvalListArgs),
     /// Print problems of the arithmetic benchmark with their answers, one JSON object a line
     Problems(ProblemsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvalListArgs {
+    /// One JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,5 +1,7 @@
 //! `agentflow eval`: problems through the real agent loop, scored; so far of the arithmetic benchmark only.
 
+mod list;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -19,6 +21,8 @@ use crate::narrate::Narrator;
 use crate::progress::Progress;
 use crate::run_record::RunRecord;
 use crate::{backend, interrupt, output, solve};
+
+pub(crate) use list::list;
 
 /// `agentflow eval problems`: one JSON object a line.
 pub(crate) fn problems(args: &ProblemsArgs) -> Result<(), Failure> {
