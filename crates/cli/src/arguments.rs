@@ -8,13 +8,15 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use eval::{EvalArgs, EvalCommand, EvalRunArgs, ProblemsArgs, ResumeArgs, RunsCommand};
+pub(crate) use eval::{
+    EvalArgs, EvalCommand, EvalListArgs, EvalRunArgs, ProblemsArgs, ResumeArgs, RunsCommand,
+};
 
 const ENVIRONMENT: &str = "\
 Environment, also from a file `.env`:
   OLLAMA_HOST       where Ollama runs [default: 127.0.0.1:11434]
   OPENAI_API_KEY    key for --backend openai
-  HF_TOKEN          token for models on the Hugging Face Hub; HF_ENDPOINT, HF_HOME,
+  HF_TOKEN          token for the Hugging Face Hub; HF_ENDPOINT, HF_HOME,
                     HF_HUB_CACHE and HF_HUB_OFFLINE mean what they mean to its own tools
   AGENTFLOW_PYTHON  interpreter of the `code` tool [default: python3 on PATH]
   AGENTFLOW_LOG     log lines on stderr, e.g. debug

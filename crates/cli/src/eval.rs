@@ -3,6 +3,7 @@
 //! Start reading at `run.rs`; what a resumed run may not change is in `measured.rs`.
 
 mod kept;
+mod list;
 mod measured;
 mod run;
 mod table;
@@ -15,6 +16,7 @@ use agentflow_eval::arith;
 use crate::arguments::ProblemsArgs;
 use crate::{Failure, output};
 
+pub(crate) use list::list;
 pub(crate) use run::run;
 
 /// `agentflow eval problems`: one JSON object a line.

@@ -111,6 +111,7 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Solve(args) => solve::run(args),
         Command::Eval(args) => match args.command {
+            Some(EvalCommand::List(list)) => eval::list(&list),
             Some(EvalCommand::Problems(problems)) => eval::problems(&problems),
             None => eval::run(args.run),
         },

@@ -64,7 +64,7 @@ pub async fn load(
     on_progress: &mut (dyn FnMut(Downloaded<'_>) + Send),
 ) -> Result<Loaded, BenchmarkError> {
     let benchmark = describe(source, options)?;
-    let mut loaded = whole(&benchmark, options, hub, on_progress).await?;
+    let mut asked = whole(&benchmark, options, hub, on_progress).await?;
     if let Some(rule) = &benchmark.overlap {
         let mut overlap = Overlap::default();
         for other in &rule.against {
@@ -77,12 +77,12 @@ pub async fn load(
             let other = describe(&other, &Options::default()).map_err(unknown)?;
             let test_set = whole(&other, &Options::default(), hub, on_progress).await;
             let test_set = test_set.map_err(unknown)?;
-            overlap.remove(&mut loaded.problems, &rule.by, &test_set, &other.years);
+            overlap.remove(&mut asked, &rule.by, &test_set, &other.years);
         }
-        loaded.available = loaded.problems.len();
-        loaded.overlap = Some(overlap);
+        asked.loaded.available = asked.questions.len();
+        asked.loaded.overlap = Some(overlap);
     }
-    loaded.select(&options.selection)
+    asked.loaded.select(&options.selection)
 }
 
 /// What the source means.
@@ -98,13 +98,19 @@ fn describe(source: &Source, options: &Options) -> Result<Benchmark, BenchmarkEr
     }
 }
 
-/// Every problem, before overlap and selection.
+/// A benchmark before overlap and selection.
+struct Whole {
+    loaded: Loaded,
+    /// Of each problem the question as it stands in the data set: without prompt and choices.
+    questions: Vec<String>,
+}
+
 async fn whole(
     benchmark: &Benchmark,
     options: &Options,
     hub: &HubSettings,
     on_progress: &mut (dyn FnMut(Downloaded<'_>) + Send),
-) -> Result<Loaded, BenchmarkError> {
+) -> Result<Whole, BenchmarkError> {
     if let Dataset::Arith { split, seed, problems } = &benchmark.dataset {
         let split = options.split.unwrap_or(*split);
         let seed = options.problem_seed.unwrap_or(*seed);
@@ -115,12 +121,13 @@ async fn whole(
         };
         let problems: Vec<Problem> =
             (0..count).map(|index| generated(arith::problem(seed, split, index))).collect();
+        let questions = problems.iter().map(|problem| problem.question.clone()).collect();
         let dataset = DatasetRecord::generated(&format!("arith/{split}/{seed}"), count);
         let mut loaded = Loaded::new(benchmark, problems, dataset);
         if split == arith::Split::Train {
             loaded.role = Role::Train;
         }
-        return Ok(loaded);
+        return Ok(Whole { loaded, questions });
     }
     let (dataset, tables) = dataset::open(benchmark, hub, on_progress).await?;
     let read = problems::read(benchmark, &tables, options.shuffle_seed)?;
@@ -128,7 +135,7 @@ async fn whole(
     let mut loaded = Loaded::new(benchmark, read.problems, dataset);
     loaded.left_out = read.left_out;
     loaded.shuffle_seed = benchmark.choices.as_ref().map(|_| options.shuffle_seed);
-    Ok(loaded)
+    Ok(Whole { loaded, questions: read.questions })
 }
 
 fn generated(problem: arith::Problem) -> Problem {

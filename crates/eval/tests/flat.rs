@@ -1,7 +1,7 @@
 //! A run of 10,000 takes no more memory than its first thousand. A program of its own, for its memory is measured.
 #![cfg(target_os = "linux")]
 
-#[path = "it/bench.rs"]
+#[path = "runner/bench.rs"]
 #[allow(dead_code)]
 mod bench;
 

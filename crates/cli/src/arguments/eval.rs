@@ -111,8 +111,17 @@ pub(crate) struct EvalRunArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum EvalCommand {
+    /// List the benchmarks: size, source, licence, and whether they are on this machine
+    List(EvalListArgs),
     /// Print problems of the arithmetic benchmark with their answers, one JSON object a line
     Problems(ProblemsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvalListArgs {
+    /// One JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

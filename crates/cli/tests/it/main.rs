@@ -8,6 +8,7 @@ mod processes;
 mod auto;
 mod bad_input;
 mod eval;
+mod eval_list;
 mod help;
 #[cfg(target_os = "linux")]
 mod interrupt;

@@ -52,6 +52,14 @@ impl Benchmark {
         }
     }
 
+    /// How many problems it has, where its file says so; of the built-in arithmetic how many are made by themselves.
+    pub fn problems(&self) -> Option<u64> {
+        match &self.dataset {
+            Dataset::Arith { problems, .. } => Some(*problems),
+            _ => self.checks.problems.or(self.checks.rows),
+        }
+    }
+
     /// Bytes of its files, where they are known.
     pub fn bytes(&self) -> Option<u64> {
         match &self.dataset {

@@ -123,12 +123,36 @@ pub struct Columns {
 
 /// The columns that hold the choices of a question.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged, deny_unknown_fields)]
+#[serde(try_from = "ChoicesKeys")]
 pub enum Choices {
     /// The right one and the wrong ones, each in a column.
     Columns { right: String, wrong: Vec<String> },
     /// All in one list; `answer` holds the letter of the right one, or its index from 0.
     List { list: String, answer: String },
+}
+
+/// The keys of both, so that an unknown one is named.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChoicesKeys {
+    right: Option<String>,
+    wrong: Option<Vec<String>>,
+    list: Option<String>,
+    answer: Option<String>,
+}
+
+impl TryFrom<ChoicesKeys> for Choices {
+    type Error = &'static str;
+
+    fn try_from(keys: ChoicesKeys) -> Result<Self, Self::Error> {
+        match (keys.right, keys.wrong, keys.list, keys.answer) {
+            (Some(right), Some(wrong), None, None) if (1..26).contains(&wrong.len()) => {
+                Ok(Choices::Columns { right, wrong })
+            }
+            (None, None, Some(list), Some(answer)) => Ok(Choices::List { list, answer }),
+            _ => Err("`choices` takes `right` and 1 to 25 columns `wrong`, or `list` and `answer`"),
+        }
+    }
 }
 
 /// How the gold answer stands in its column.
@@ -271,11 +295,6 @@ impl Benchmark {
                 return Err("`columns.answer` has no use beside `choices`; take it out".into());
             }
         }
-        if let Some(Choices::Columns { wrong, .. }) = &self.choices
-            && !(1..26).contains(&wrong.len())
-        {
-            return Err("`choices.wrong` must name 1 to 25 columns".into());
-        }
         if let Some(prompt) = &self.prompt {
             if !prompt.contains("{question}") {
                 return Err("`prompt` has no `{question}` in it".into());
@@ -286,6 +305,11 @@ impl Benchmark {
                         .into(),
                 );
             }
+        }
+        let by_year =
+            self.overlap.as_ref().is_some_and(|overlap| overlap.by.contains(&OverlapBy::Year));
+        if by_year && !self.tags.contains_key("year") {
+            return Err("`overlap.by` has `year`, so `tags.year` must name its column".into());
         }
         match &self.dataset {
             Dataset::Hub { files, .. } if files.is_empty() => {
@@ -351,7 +375,8 @@ mod tests {
                 _ => format!("{MATH}{section}{key}"),
             };
             let error = Benchmark::parse("own", &text).expect_err(key);
-            assert!(error.contains("line ") || error.contains("choices"), "{error}");
+            let name = key.split_once(' ').expect("a key").0;
+            assert!(error.contains("line ") && error.contains(&format!("`{name}`")), "{error}");
         }
         let dataset = MATH.replace("path =", "revision = \"main\"\npath =");
         let error = Benchmark::parse("own", &dataset).expect_err("a file has none");
@@ -368,5 +393,9 @@ mod tests {
         let prompt = format!("prompt = \"{{question}} {{choices}}\"\n{MATH}");
         assert!(error(&prompt).contains("`{choices}`"));
         assert!(error(&format!("prompt = \"Solve it.\"\n{MATH}")).contains("`{question}`"));
+        let half = format!("{choice}[choices]\nright = \"r\"\nanswer = \"a\"\n");
+        assert!(error(&half).contains("`list` and `answer`"));
+        let years = format!("{MATH}[overlap]\nagainst = [\"aime24\"]\nby = [\"year\"]\n");
+        assert!(error(&years).contains("`tags.year`"));
     }
 }

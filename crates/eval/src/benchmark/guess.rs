@@ -38,6 +38,9 @@ const ANSWERS: &[&str] = &["final_answer", "answer", "gold", "target", "expected
 const IDS: &[&str] = &["id", "unique_id", "problem_id", "question_id", "record id"];
 const TAGS: &[&str] = &["year", "level", "subject", "domain", "category", "difficulty", "topic"];
 
+/// GSM8K's mark between the way and the answer.
+const MARKER: &str = "####";
+
 pub(super) fn benchmark(path: &Path, keys: &FileKeys) -> Result<Benchmark, BenchmarkError> {
     let format =
         Format::of(path).ok_or_else(|| BenchmarkError::Format { path: path.to_owned() })?;
@@ -48,12 +51,20 @@ pub(super) fn benchmark(path: &Path, keys: &FileKeys) -> Result<Benchmark, Bench
         Some(id) => Some(named(path, &table, id)?),
         None => usual(&table, IDS),
     };
-    let tags: BTreeMap<String, String> = TAGS
+    let mut tags: BTreeMap<String, String> = TAGS
         .iter()
         .filter_map(|tag| Some(((*tag).to_owned(), usual(&table, &[*tag])?)))
         .filter(|(_, column)| ![&question, &answer].contains(&column))
         .collect();
-    let gold = GoldText { after: marker(&table, &answer)?, thousands: None };
+    let mut looked_at: Vec<String> = tags.values().cloned().collect();
+    looked_at.push(answer.clone());
+    let first = table.rows(&looked_at)?.next().transpose()?;
+    let first = first.ok_or_else(|| BenchmarkError::Empty { path: path.to_owned() })?;
+    // Nobody asked for a list of topics; it is left alone.
+    tags.retain(|_, column| first.text(column).is_ok());
+    let answer_text = first.text(&answer).ok().flatten().unwrap_or_default();
+    let after = answer_text.contains(MARKER).then(|| MARKER.to_owned());
+    let gold = GoldText { after, thousands: None };
     let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     Ok(Benchmark {
         title: stem.clone(),
@@ -110,12 +121,4 @@ fn usual(table: &Table, names: &[&str]) -> Option<String> {
     let column =
         |name: &&str| table.columns.iter().find(|column| column.eq_ignore_ascii_case(name));
     names.iter().find_map(column).cloned()
-}
-
-/// GSM8K's mark between the way and the answer, if the first answer has it.
-fn marker(table: &Table, answer: &String) -> Result<Option<String>, BenchmarkError> {
-    const MARKER: &str = "####";
-    let first = table.rows(std::slice::from_ref(answer))?.next().transpose()?;
-    let text = first.and_then(|row| row.text(answer).ok().flatten());
-    Ok(text.filter(|text| text.contains(MARKER)).map(|_| MARKER.to_owned()))
 }

@@ -4,10 +4,9 @@ use std::collections::HashSet;
 
 use serde::Serialize;
 
+use super::Whole;
 use super::definition::OverlapBy;
-use super::loaded::Loaded;
 use super::text::normalized;
-use crate::Problem;
 
 /// What training data shares with test sets. Everything shared was taken out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -32,26 +31,28 @@ pub struct Compared {
 }
 
 impl Overlap {
-    /// Takes out of `problems` what `test_set` has, too.
+    /// Takes out of `training` what `test_set`, whose problems are of these `years`, has, too.
     pub(super) fn remove(
         &mut self,
-        problems: &mut Vec<Problem>,
+        training: &mut Whole,
         by: &[OverlapBy],
-        test_set: &Loaded,
+        test_set: &Whole,
         years: &[i64],
     ) {
-        let ids: HashSet<&str> = test_set.problems.iter().map(|one| one.id.as_str()).collect();
+        let tested = &test_set.loaded.problems;
+        let ids: HashSet<&str> = tested.iter().map(|one| one.id.as_str()).collect();
         let texts: HashSet<String> =
-            test_set.problems.iter().map(|one| normalized(&one.question)).collect();
+            test_set.questions.iter().map(|question| normalized(question)).collect();
         let mut compared = Compared {
-            with: test_set.name.clone(),
-            problems: test_set.problems.len(),
+            with: test_set.loaded.name.clone(),
+            problems: tested.len(),
             by: by.to_vec(),
             same_year: 0,
             same_id: 0,
             same_text: 0,
         };
-        problems.retain(|problem| {
+        let mut keep = Vec::with_capacity(training.questions.len());
+        for (problem, question) in training.loaded.problems.iter().zip(&training.questions) {
             let year = problem.tags.get("year").and_then(|year| year.parse().ok());
             let mut is_shared = false;
             let mut count = |how: OverlapBy, same: bool, counter: &mut usize| {
@@ -62,15 +63,22 @@ impl Overlap {
             let same_year = year.is_some_and(|year| years.contains(&year));
             count(OverlapBy::Year, same_year, &mut compared.same_year);
             count(OverlapBy::Id, ids.contains(problem.id.as_str()), &mut compared.same_id);
-            let same_text = texts.contains(&normalized(&problem.question));
+            let same_text = texts.contains(&normalized(question));
             count(OverlapBy::Text, same_text, &mut compared.same_text);
             if is_shared {
                 self.removed.push(problem.id.clone());
             }
-            !is_shared
-        });
+            keep.push(!is_shared);
+        }
+        retain(&mut training.loaded.problems, &keep);
+        retain(&mut training.questions, &keep);
         self.compared.push(compared);
     }
+}
+
+fn retain<T>(items: &mut Vec<T>, keep: &[bool]) {
+    let mut keep = keep.iter();
+    items.retain(|_| *keep.next().expect("one for each item"));
 }
 
 /// One line a test set, for people.

@@ -14,6 +14,8 @@ use crate::{Gold, Problem};
 #[derive(Debug, Default)]
 pub(super) struct Read {
     pub(super) problems: Vec<Problem>,
+    /// Of each problem the question as it stands in the data set: without prompt and choices.
+    pub(super) questions: Vec<String>,
     pub(super) rows: u64,
     /// Rows that `keep` leaves out: why, and how many.
     pub(super) left_out: BTreeMap<String, u64>,
@@ -37,7 +39,8 @@ pub(super) fn read(
                 *read.left_out.entry(reason).or_default() += 1;
                 continue;
             }
-            let problem = problem(benchmark, &row, read.rows, shuffle_seed)?;
+            let question = row.required(&benchmark.columns.question)?;
+            let problem = problem(benchmark, &row, read.rows, &question, shuffle_seed)?;
             if let Some(first) = places.insert(problem.id.clone(), row.number) {
                 let field = benchmark.columns.id.as_deref().unwrap_or("id");
                 let problem = format!(
@@ -47,6 +50,7 @@ pub(super) fn read(
                 return Err(row.wrong(field, problem));
             }
             read.problems.push(problem);
+            read.questions.push(question);
         }
     }
     let name = || benchmark.name.clone();
@@ -106,13 +110,13 @@ fn problem(
     benchmark: &Benchmark,
     row: &Row,
     number: u64,
+    question: &str,
     shuffle_seed: u64,
 ) -> Result<Problem, BenchmarkError> {
     let id = match &benchmark.columns.id {
         Some(column) => row.required(column)?,
         None => format!("{}-{number}", benchmark.name),
     };
-    let question = row.required(&benchmark.columns.question)?;
     let gold = match benchmark.scorer {
         Scorer::Math => math(benchmark, row)?,
         Scorer::Choice => choice(benchmark, row, &id, shuffle_seed)?,
@@ -124,10 +128,10 @@ fn problem(
         }
     }
     let question = match (&benchmark.prompt, &gold) {
-        (Some(prompt), Gold::Choice { shown, .. }) => fill(prompt, &question, &listed(shown)),
-        (Some(prompt), Gold::Math { .. }) => fill(prompt, &question, ""),
+        (Some(prompt), Gold::Choice { shown, .. }) => fill(prompt, question, &listed(shown)),
+        (Some(prompt), Gold::Math { .. }) => fill(prompt, question, ""),
         (None, Gold::Choice { shown, .. }) => format!("{question}\n\n{}", listed(shown)),
-        (None, Gold::Math { .. }) => question,
+        (None, Gold::Math { .. }) => question.to_owned(),
     };
     Ok(Problem { id, question, gold, tags })
 }

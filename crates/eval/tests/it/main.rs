@@ -1,6 +1,9 @@
-//! The runner against models that do what a test tells them to, in real run directories.
+//! Benchmarks from files and from a Hub on this machine. All questions are made up.
 
-mod bench;
-mod failures;
-mod limits;
-mod resume;
+mod bad_files;
+mod built_in;
+mod data_files;
+mod folder;
+mod hub;
+mod overlap;
+mod parquet_files;

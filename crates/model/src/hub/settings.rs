@@ -227,4 +227,25 @@ mod tests {
             assert!(repo(path).is_err(), "{path}");
         }
     }
+
+    #[test]
+    fn files_of_data_sets_are_read_and_paths_are_none() {
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        let repo = Repo::dataset("openai/gsm8k", commit, "main/test.parquet").expect("a file");
+        assert!(repo.is_pinned());
+        assert_eq!(repo.page("https://hub"), "https://hub/datasets/openai/gsm8k");
+        let branch = Repo::dataset("a/b", "refs/convert/parquet", "x.csv").expect("a file");
+        assert!(!branch.is_pinned());
+        for (id, revision, file) in [
+            ("gsm8k", "main", "x.csv"),
+            ("../b", "main", "x.csv"),
+            ("a/b/c", "main", "x.csv"),
+            ("a/b", "../main", "x.csv"),
+            ("a/b", "", "x.csv"),
+            ("a/b", "main", "/etc/x.csv"),
+            ("a/b", "main", "../x.csv"),
+        ] {
+            assert!(Repo::dataset(id, revision, file).is_err(), "{id} {revision} {file}");
+        }
+    }
 }

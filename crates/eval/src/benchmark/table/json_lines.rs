@@ -75,13 +75,14 @@ impl Lines {
         let text = std::str::from_utf8(&line).map_err(|error| {
             self.wrong(format!("is not UTF-8 (byte {} of the line)", error.valid_up_to() + 1))
         })?;
-        let fields: Map<String, Value> = match serde_json::from_str(text) {
-            Ok(Value::Object(fields)) => fields,
-            Ok(_) => return Err(self.wrong("is no JSON object; write one a line".to_owned())),
-            Err(error) => {
-                return Err(self.wrong(format!("is no JSON: {}", cause(&error))));
-            }
-        };
+        let fields: Map<String, Value> =
+            match serde_json::from_str(text.trim_end_matches(['\n', '\r'])) {
+                Ok(Value::Object(fields)) => fields,
+                Ok(_) => return Err(self.wrong("is no JSON object; write one a line".to_owned())),
+                Err(error) => {
+                    return Err(self.wrong(format!("is no JSON: {}", cause(&error))));
+                }
+            };
         Ok(Some(Row { path: self.path.clone(), unit: "line", number: self.number, fields }))
     }
 }

@@ -1,14 +1,15 @@
 //! Parquet: row by row, of the wanted columns only.
 
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
 use parquet::basic::ConvertedType;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::Field;
 use parquet::record::reader::RowIter;
-use parquet::record::{Field, List};
 use parquet::schema::types::Type;
 use serde_json::{Map, Value};
 
@@ -26,43 +27,52 @@ pub(super) fn rows(path: Arc<Path>, wanted: &[String]) -> Result<Rows, Benchmark
     let reader = open(&path)?;
     let schema = reader.metadata().file_metadata().schema();
     let is_wanted = |name: &str| wanted.iter().any(|wanted| wanted == name);
-    let fields: Vec<_> =
+    let projected: Vec<_> =
         schema.get_fields().iter().filter(|field| is_wanted(field.name())).cloned().collect();
-    if let Some(odd) = fields.iter().find(|field| !is_readable(field)) {
+    if let Some(odd) = projected.iter().find(|field| !is_readable(field)) {
         let problem =
             format!("its column `{}` has a type that is neither text nor number", odd.name());
         return Err(malformed(&path, problem));
     }
     let projection = Type::group_type_builder(schema.name())
-        .with_fields(fields)
+        .with_fields(projected)
         .build()
         .map_err(|error| malformed(&path, cause(&error)))?;
-    let mut rows = RowIter::from_file_into(Box::new(reader))
-        .project(Some(projection))
-        .map_err(|error| malformed(&path, cause(&error)))?;
+    let mut rows =
+        contained(|| RowIter::from_file_into(Box::new(reader)).project(Some(projection)))
+            .map_err(|error| malformed(&path, cause(&error)))?;
     let mut number = 0;
     let next = move || {
         number += 1;
-        let row = rows.next()?;
+        let row = contained(|| rows.next().transpose()).transpose()?;
         let place = Place { path: path.to_path_buf(), unit: "row", number, field: None };
-        Some(match row {
-            Err(error) => Err(BenchmarkError::Row { place, problem: cause(&error) }),
-            Ok(row) => {
-                let fields: Map<String, Value> = row
-                    .into_columns()
-                    .into_iter()
-                    .map(|(name, field)| (name, value(field)))
-                    .collect();
-                Ok(Row { path: path.clone(), unit: "row", number, fields })
+        Some(
+            match row {
+                Err(error) => Err(BenchmarkError::Row { place, problem: cause(&error) }),
+                Ok(row) => fields(row).map_err(|field| {
+                    let place = Place { field: Some(field), ..place };
+                    BenchmarkError::Row { place, problem: "is not UTF-8".to_owned() }
+                }),
             }
-        })
+            .map(|fields| Row { path: path.clone(), unit: "row", number, fields }),
+        )
     };
     Ok(Box::new(std::iter::from_fn(next)))
 }
 
 fn open(path: &Path) -> Result<SerializedFileReader<File>, BenchmarkError> {
     let file = File::open(path).map_err(unreadable(path))?;
-    SerializedFileReader::new(file).map_err(|error| malformed(path, cause(&error)))
+    contained(|| SerializedFileReader::new(file)).map_err(|error| malformed(path, cause(&error)))
+}
+
+/// The reader panics at some damaged files (a negative length, say), where it should refuse them: here it does. What it was
+/// in the middle of is not used again: whoever reads stops at the first error.
+fn contained<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().cloned();
+        let said = said.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(ParquetError::General(said.unwrap_or_else(|| "it is damaged".to_owned())))
+    })
 }
 
 /// The record reader ends the process at types that it does not know, so they are looked at first.
@@ -88,10 +98,20 @@ fn is_readable(field: &Type) -> bool {
     )
 }
 
-/// As the same field would stand in a line of JSON. What is not a number (`NaN`) is nothing, as pandas writes it.
-fn value(field: Field) -> Value {
+/// Or the name of the field that is not UTF-8.
+fn fields(row: parquet::record::Row) -> Result<Map<String, Value>, String> {
+    let field = |(name, field)| match value(field) {
+        Some(value) => Ok((name, value)),
+        None => Err(name),
+    };
+    row.into_columns().into_iter().map(field).collect()
+}
+
+/// As the same field would stand in a line of JSON; `None` for bytes that are no text. What is not a number (`NaN`) is
+/// nothing, as pandas writes it.
+fn value(field: Field) -> Option<Value> {
     let float = |value: f64| serde_json::Number::from_f64(value).map_or(Value::Null, Value::Number);
-    match field {
+    Some(match field {
         Field::Null => Value::Null,
         Field::Bool(value) => value.into(),
         Field::Byte(value) => value.into(),
@@ -106,20 +126,13 @@ fn value(field: Field) -> Value {
         Field::Double(value) => float(value),
         Field::Str(text) => text.into(),
         // Text that its writer did not mark as such.
-        Field::Bytes(bytes) => match std::str::from_utf8(bytes.data()) {
-            Ok(text) => text.into(),
-            Err(_) => Value::Object(Map::new()),
-        },
-        Field::ListInternal(list) => items(&list),
-        Field::Group(row) => Value::Object(
-            row.into_columns().into_iter().map(|(name, field)| (name, value(field))).collect(),
-        ),
+        Field::Bytes(bytes) => std::str::from_utf8(bytes.data()).ok()?.into(),
+        Field::ListInternal(list) => {
+            Value::Array(list.elements().iter().cloned().map(value).collect::<Option<_>>()?)
+        }
+        Field::Group(row) => Value::Object(fields(row).ok()?),
         other => other.to_string().into(),
-    }
-}
-
-fn items(list: &List) -> Value {
-    list.elements().iter().cloned().map(value).collect()
+    })
 }
 
 fn malformed(path: &Path, problem: String) -> BenchmarkError {
