@@ -139,7 +139,11 @@ async fn whole(
 }
 
 fn generated(problem: arith::Problem) -> Problem {
-    let tags = [("level", problem.level.to_string()), ("family", problem.family)];
+    let tags = [
+        ("level", problem.level.to_string()),
+        ("family", problem.family),
+        ("split", problem.split.to_string()),
+    ];
     Problem {
         id: problem.id,
         question: problem.question,

@@ -5,8 +5,8 @@ use std::io::{self, Write};
 use agentflow_eval::Report;
 use agentflow_eval::report::Accuracy;
 
-/// A tag with more values is left to `report.md`.
-const MOST_VALUES: usize = 12;
+/// A tag with more values is left to `report.md`; one with a single value says nothing that the first row does not.
+const VALUES: std::ops::RangeInclusive<usize> = 2..=12;
 
 pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let (run, counts) = (&report.run, &report.counts);
@@ -17,7 +17,7 @@ pub(super) fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "{name:<16} {right:>5}/{of:<5} {percent:>6.1} %  [{low:.1}, {high:.1}]")
     };
     row("all", counts.right, counts.samples, &report.accuracy)?;
-    for (tag, values) in report.by_tag.iter().filter(|(_, values)| values.len() <= MOST_VALUES) {
+    for (tag, values) in report.by_tag.iter().filter(|(_, values)| VALUES.contains(&values.len())) {
         for (value, score) in values {
             row(&format!("{tag} {value}"), score.right, score.samples, &score.accuracy)?;
         }
