@@ -1,7 +1,9 @@
-//! Benchmarks, and the run directories that every measurement writes.
+//! Benchmarks, answers, runs and what they measured.
 //!
-//! [`benchmark`] turns a name or a file into checked problems. [`arith`] is the one that needs no download: generated word
-//! problems with integer answers.
+//! [`benchmark`] turns a name or a file into checked problems; [`arith`] is the one that needs no download: generated word
+//! problems with integer answers. [`runner`] makes the attempts. [`judge`] reads the answer out of a model's text and
+//! compares it with the gold one; [`score_pairs`] does that for a whole file. [`report`] says what a run measured, with
+//! [`statistics`], and [`compare`] what changed between two.
 
 pub mod arith;
 pub mod benchmark;
@@ -11,9 +13,12 @@ pub mod report;
 pub mod runner;
 pub mod statistics;
 
+mod equivalence;
 mod inspect_log;
-mod interim;
+mod judge;
+mod pairs;
 mod problem;
+mod reading;
 mod rescore;
 mod run_dir;
 mod run_info;
@@ -22,7 +27,8 @@ mod sample;
 mod samples;
 
 pub use inspect_log::write_inspect_log;
-pub use interim::judge;
+pub use judge::{judge, same_answer};
+pub use pairs::{Kind, Scoring, score_pairs};
 pub use problem::{Gold, Problem};
 pub use report::{Report, Summary, write_reports};
 pub use rescore::{Change, Rescored, rescore};

@@ -9,7 +9,9 @@ use agentflow_agent::trajectory::{ModelRecord, SamplingRecord};
 use agentflow_eval::benchmark::{self, FileKeys, Loaded, Options, Role, Selection, Source};
 use agentflow_eval::runner::{self, End, Finished, Limits, Plan, Record};
 use agentflow_eval::statistics::detectable_difference;
-use agentflow_eval::{Dataset, INFO_FILE, Prices, Report, RunDir, RunInfo, write_reports};
+use agentflow_eval::{
+    Dataset, INFO_FILE, Prices, Report, RunDir, RunInfo, same_answer, write_reports,
+};
 use agentflow_llm::PoolConfig;
 use agentflow_model::hub::HubSettings;
 use anyhow::{Context, anyhow};
@@ -95,7 +97,7 @@ async fn measure(args: EvalRunArgs) -> Result<(), Failure> {
         Failure::work(anyhow!(error).context(format!("the run stopped; go on with: {how}")))
     })?;
     let wall = earlier.map(|earlier| (earlier + finished.wall).as_secs_f64());
-    let report = write_reports(dir.path(), &info, wall, &|a, b| a == b).map_err(Failure::work)?;
+    let report = write_reports(dir.path(), &info, wall, &same_answer).map_err(Failure::work)?;
     // Of a run that was interrupted, standard output has no result.
     if finished.end != End::Interrupted {
         print(&report, &args)?;

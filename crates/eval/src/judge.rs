@@ -1,0 +1,73 @@
+//! From a model's text to a verdict: reading, then comparing.
+
+use std::borrow::Cow;
+
+use crate::equivalence::{Candidate, compare};
+use crate::reading::{Answer, read_answer, read_choice, read_gold};
+use crate::{Gold, Outcome, Verdict};
+
+/// Reads the answer out of `text`, the whole of what a model said, and compares it with the gold one.
+///
+/// The same verdict on every machine: work is bounded by sizes and counts, not by time.
+pub fn judge(gold: &Gold, text: &str) -> Verdict {
+    match gold {
+        Gold::Math { answer } => judge_math(answer, text),
+        Gold::Choice { letter, shown } => judge_choice(*letter, shown, text),
+    }
+}
+
+/// Whether two answers, as they were read, are the same: so that 1/2 and 0.5 vote together in maj@k.
+pub fn same_answer(a: &str, b: &str) -> bool {
+    a == b || judge_math(a, b).outcome == Outcome::Right
+}
+
+fn judge_math(gold: &str, text: &str) -> Verdict {
+    let golds = read_gold(gold);
+    let gold_read = golds.first().map(|gold| gold.text.clone()).unwrap_or_default();
+    let Some(pred) = read_answer(text) else {
+        let how = "no answer found".to_owned();
+        return Verdict { outcome: Outcome::NoAnswer, gold_read, pred_read: None, how };
+    };
+    let found = golds.iter().find_map(|gold| Some((gold, same(gold, &pred)?)));
+    let (outcome, gold_read, how) = match found {
+        Some((gold, how)) => (Outcome::Right, gold.text.clone(), how),
+        None => (Outcome::Wrong, gold_read, "different".to_owned()),
+    };
+    let how = format!("{}, {how}", pred.how);
+    Verdict { outcome, gold_read, pred_read: Some(pred.text), how }
+}
+
+fn same(gold: &Answer, pred: &Answer) -> Option<String> {
+    let (g, p) = (single_backslashes(&gold.text), single_backslashes(&pred.text));
+    let gold = Candidate { text: &g, math: gold.math };
+    compare(gold, Candidate { text: &p, math: pred.math })
+}
+
+/// `\\frac` is a `\frac` that was escaped twice, wherever no matrix has rows to end.
+fn single_backslashes(text: &str) -> Cow<'_, str> {
+    let doubled = text.match_indices("\\\\").any(|(at, _)| {
+        text[at + 2..]
+            .starts_with(|c: char| c.is_ascii_alphabetic() || matches!(c, '{' | '%' | '!' | ','))
+    });
+    match doubled && !text.contains("\\begin") {
+        true => text.replace("\\\\", "\\").into(),
+        false => text.into(),
+    }
+}
+
+fn judge_choice(gold: char, shown: &[String], text: &str) -> Verdict {
+    let gold = gold.to_ascii_uppercase();
+    let last = (gold as usize).saturating_sub('A' as usize) + 1;
+    let count = if shown.is_empty() { last.clamp(4, 26) } else { shown.len() };
+    let gold_read = gold.to_string();
+    match read_choice(text, shown, count) {
+        None => {
+            let how = "no answer found".to_owned();
+            Verdict { outcome: Outcome::NoAnswer, gold_read, pred_read: None, how }
+        }
+        Some((letter, how)) => {
+            let outcome = if letter == gold { Outcome::Right } else { Outcome::Wrong };
+            Verdict { outcome, gold_read, pred_read: Some(letter.to_string()), how: how.to_owned() }
+        }
+    }
+}
