@@ -2,15 +2,20 @@
 
 mod arguments;
 mod backend;
+mod compare;
 mod config;
 mod eval;
+mod export;
 mod interrupt;
+mod judge;
 mod model;
 mod model_source;
 mod narrate;
 mod output;
 mod progress;
+mod rescore;
 mod run_record;
+mod runs;
 mod serve;
 mod solve;
 mod tools;
@@ -100,11 +105,16 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Solve(args) => solve::run(args),
         Command::Eval(args) => match args.command {
             Some(EvalCommand::Problems(problems)) => eval::problems(&problems),
+            Some(EvalCommand::Compare(args)) => compare::run(&args),
+            Some(EvalCommand::Published { json }) => compare::published(json),
+            Some(EvalCommand::Rescore(args)) => rescore::run(&args),
+            Some(EvalCommand::Export(args)) => export::run(&args),
             None => eval::run(args.run),
         },
         Command::Train { command: TrainCommand::Sft(args) } => train::sft(args),
         Command::Model { command } => model::run(command),
         Command::Tools { command } => tools::run(command),
         Command::Serve(args) => serve::run(args),
+        Command::Runs { command } => runs::run(&command),
     }
 }
