@@ -9,7 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use eval::{
-    EvalArgs, EvalCommand, EvalListArgs, EvalRunArgs, ProblemsArgs, ResumeArgs, RunsCommand,
+    CompareArgs, EvalArgs, EvalCommand, EvalListArgs, EvalRunArgs, ExportArgs, ProblemsArgs,
+    RescoreArgs, ResumeArgs, RunsCommand,
 };
 
 const ENVIRONMENT: &str = "\

@@ -2,14 +2,17 @@
 
 mod arguments;
 mod backend;
+mod compare;
 mod config;
 mod eval;
+mod export;
 mod interrupt;
 mod model;
 mod model_source;
 mod narrate;
 mod output;
 mod progress;
+mod rescore;
 mod run_record;
 mod runs;
 mod serve;
@@ -23,7 +26,7 @@ use std::process::ExitCode;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
-use arguments::{Cli, Command, EvalCommand, RunsCommand, TrainCommand};
+use arguments::{Cli, Command, EvalCommand, TrainCommand};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -113,12 +116,16 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Eval(args) => match args.command {
             Some(EvalCommand::List(list)) => eval::list(&list),
             Some(EvalCommand::Problems(problems)) => eval::problems(&problems),
+            Some(EvalCommand::Compare(args)) => compare::run(&args),
+            Some(EvalCommand::Published { json }) => compare::published(json),
+            Some(EvalCommand::Rescore(args)) => rescore::run(&args),
+            Some(EvalCommand::Export(args)) => export::run(&args),
             None => eval::run(args.run),
         },
-        Command::Runs { command: RunsCommand::Resume(args) } => runs::resume(&args),
         Command::Train { command: TrainCommand::Sft(args) } => train::sft(args),
         Command::Model { command } => model::run(command),
         Command::Tools { command } => tools::run(command),
         Command::Serve(args) => serve::run(args),
+        Command::Runs { command } => runs::run(&command),
     }
 }

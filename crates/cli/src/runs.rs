@@ -1,56 +1,96 @@
-//! `agentflow runs`: what runs there are, and going on with them.
+//! `agentflow runs`: what ran on this machine, and going on with it.
 
-use std::path::Path;
+mod resume;
 
-use anyhow::{Context, anyhow};
-use clap::Parser;
-use toml::Table;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
-use crate::arguments::{Cli, Command, ResumeArgs, TrainCommand};
-use crate::{Failure, eval, train};
+use agentflow_eval::{Run, State, runs};
+use serde_json::Value;
 
-/// `agentflow runs resume`: what the command that made the run does with `--resume`.
-pub(crate) fn resume(args: &ResumeArgs) -> Result<(), Failure> {
-    let kind = kind(&args.run)?;
-    let run = args.run.as_os_str();
-    let line = |command: &[&'static str]| {
-        let line = ["agentflow"].iter().chain(command).map(|word| std::ffi::OsStr::new(*word));
-        Cli::parse_from(line.chain([std::ffi::OsStr::new("--resume"), run])).command
-    };
-    match &*kind {
-        "eval" => match line(&["eval"]) {
-            Command::Eval(args) => eval::run(args.run),
-            _ => unreachable!("it is what was written"),
-        },
-        "sft" => match line(&["train", "sft"]) {
-            Command::Train { command: TrainCommand::Sft(args) } => train::sft(args),
-            _ => unreachable!("it is what was written"),
-        },
-        other => Err(Failure::usage(anyhow!(
-            "this version cannot go on with a run of kind `{other}`; use the version that began it"
-        ))),
+use crate::Failure;
+use crate::arguments::RunsCommand;
+use crate::output;
+
+pub(crate) fn run(command: &RunsCommand) -> Result<(), Failure> {
+    match command {
+        RunsCommand::List { json, runs } => list(runs, *json),
+        RunsCommand::Resume(args) => resume::resume(&find(&args.run, &args.runs)?),
+        RunsCommand::Show { run, json, runs } => show(&find(run, runs)?, *json),
     }
 }
 
-/// What `run.toml` says, or the name of the directory where it says nothing: `<time>-<kind>-<id>`.
-fn kind(run: &Path) -> Result<String, Failure> {
-    let path = run.join("run.toml");
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("no run at `{}`: cannot read its run.toml", run.display()))
-        .map_err(Failure::usage)?;
-    let table: Table = toml::from_str(&text)
-        .with_context(|| format!("cannot read `{}`", path.display()))
-        .map_err(Failure::usage)?;
-    let said = table.get("kind").and_then(|kind| kind.as_str()).map(str::to_owned);
-    let named = || {
-        let name = run.canonicalize().ok()?.file_name()?.to_string_lossy().into_owned();
-        let (rest, _) = name.rsplit_once('-')?;
-        rest.splitn(3, '-').nth(2).map(str::to_owned)
-    };
-    said.or_else(named).ok_or_else(|| {
-        Failure::usage(anyhow!(
-            "`{}` does not say what kind of run it is; resume it with the command that made it",
-            path.display()
+/// The directory of a run that was given as a path, or by its name under `root`.
+pub(crate) fn find(run: &Path, root: &Path) -> Result<PathBuf, Failure> {
+    let named = root.join(run);
+    let found = [run, &named].into_iter().find(|path| path.join("run.toml").is_file());
+    found.map(Path::to_owned).ok_or_else(|| {
+        Failure::usage(anyhow::anyhow!(
+            "no run at `{}` nor at `{}`; `agentflow runs list` shows what there is",
+            run.display(),
+            named.display()
         ))
     })
+}
+
+fn list(root: &Path, json: bool) -> Result<(), Failure> {
+    let found = runs(root).map_err(Failure::work)?;
+    output::print(|out| {
+        if json {
+            return found
+                .iter()
+                .try_for_each(|run| writeln!(out, "{}", serde_json::to_string(run)?));
+        }
+        let width = found.iter().map(|run| run.name.len()).max().unwrap_or(0);
+        found.iter().try_for_each(|run| {
+            let what = [run.benchmark.as_deref(), run.model.as_deref()];
+            let what: Vec<&str> = what.into_iter().flatten().collect();
+            writeln!(
+                out,
+                "{:<width$}  {:<11}  {:>13}  {:>7}  {}",
+                run.name,
+                state(run.state),
+                progress(run),
+                run.accuracy.map_or_else(String::new, |share| format!("{:.1} %", 100.0 * share)),
+                what.join("  ")
+            )
+        })
+    })
+}
+
+fn show(path: &Path, json: bool) -> Result<(), Failure> {
+    let run = Run::read(path).map_err(Failure::work)?;
+    let report = std::fs::read_to_string(path.join("report.md")).ok();
+    output::print(|out| {
+        if json {
+            let report: Option<Value> = std::fs::read(path.join("report.json"))
+                .ok()
+                .and_then(|text| serde_json::from_slice(&text).ok());
+            return writeln!(out, "{}", serde_json::json!({ "run": run, "report": report }));
+        }
+        writeln!(out, "{}: {}, {}, {}", run.name, run.kind, state(run.state), progress(&run))?;
+        match report {
+            Some(report) => write!(out, "\n{report}"),
+            None => writeln!(
+                out,
+                "no report yet; how it was started is in `{}`",
+                path.join("run.toml").display()
+            ),
+        }
+    })
+}
+
+fn state(state: State) -> &'static str {
+    match state {
+        State::Running => "running",
+        State::Finished => "finished",
+        State::Interrupted => "interrupted",
+    }
+}
+
+fn progress(run: &Run) -> String {
+    match run.of {
+        Some(of) => format!("{} of {of}", run.done),
+        None => format!("{} records", run.done),
+    }
 }

@@ -35,6 +35,13 @@ pub fn write_inspect_log(
     writeln!(out, "\n]}}").map_err(refused)
 }
 
+/// A file name under which `inspect view` finds the log: time, task, id.
+pub fn inspect_log_name(run: &Path, info: &RunInfo) -> String {
+    let plain = |text: &str| text.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    let id = info.run.rsplit('-').next().unwrap_or_default();
+    format!("{}_{}_{}.json", created(run).replace(':', "-"), plain(&info.benchmark), plain(id))
+}
+
 /// When the run began, as its record says.
 fn created(run: &Path) -> String {
     let modified = std::fs::metadata(run.join("run.toml")).and_then(|meta| meta.modified());
@@ -170,9 +177,6 @@ fn sample_value(sample: &Sample) -> Value {
     });
     if let Some(error) = &trajectory.error {
         value["error"] = json!({ "message": error, "traceback": "", "traceback_ansi": "" });
-    }
-    if trajectory.stop == Stop::Budget {
-        value["limit"] = json!({ "type": "token", "limit": trajectory.usage.completion_tokens });
     }
     value
 }

@@ -26,11 +26,11 @@ mod run_list;
 mod sample;
 mod samples;
 
-pub use inspect_log::write_inspect_log;
+pub use inspect_log::{inspect_log_name, write_inspect_log};
 pub use judge::{judge, same_answer};
 pub use pairs::{Kind, Scoring, score_pairs};
 pub use problem::{Gold, Problem};
-pub use report::{Report, Summary, write_reports};
+pub use report::{Report, Summary, report_of, write_reports};
 pub use rescore::{Change, Rescored, rescore};
 pub use run_dir::{Lines, RunDir, RunDirError, stream_atomically, write_atomically};
 pub use run_info::{Dataset, INFO_FILE, Prices, RunInfo};

@@ -258,6 +258,24 @@ mod tests {
     }
 
     #[test]
+    fn the_page_shows_every_figure() {
+        let page = include_str!("../../../results/published/README.md");
+        for figure in all_published() {
+            let name = figure.name.split_once(": ").map_or(&*figure.name, |(_, name)| name);
+            let value = match (figure.right, figure.questions) {
+                (Some(right), Some(n)) => {
+                    format!(" {:.1} % ({right}/{n}) |", 100.0 * figure.accuracy)
+                }
+                _ => format!(" {:.1} |", 100.0 * figure.accuracy),
+            };
+            let in_row =
+                |line: &str| line.contains(&format!("| {name} |")) && line.contains(&value);
+            assert!(page.lines().any(in_row), "{name}{value}");
+            assert!(page.contains(&figure.note[1..]), "{}", figure.note);
+        }
+    }
+
+    #[test]
     fn flips_are_known_in_both_directions() {
         let (before, after) = (
             at("published:agentflow-pro/aime24/before"),

@@ -20,7 +20,7 @@ use crate::statistics::{Interval, OfK};
 pub(crate) use markdown::{percent, range};
 pub use summary::Summary;
 pub(crate) use summary::problem_id;
-pub use write::write_reports;
+pub use write::{report_of, write_reports};
 
 /// The schema name that this version writes and reads.
 pub const REPORT_SCHEMA: &str = "agentflow.report/1";

@@ -60,12 +60,14 @@ pub fn rescore(
         let kept = free_name(run);
         stream_atomically(&path, |out| {
             Found::default().go_through(run, judge, out, &path)?;
-            // Two names for the old record, until the new one takes over the first.
-            std::fs::hard_link(&path, &kept).map_err(|source| RunDirError::Io {
-                action: "keep the old record as",
-                path: kept.clone(),
-                source,
-            })
+            // Two names for the old record, until the new one takes over the first; a copy, where names cannot be shared.
+            std::fs::hard_link(&path, &kept)
+                .or_else(|_| std::fs::copy(&path, &kept).map(|_| ()))
+                .map_err(|source| RunDirError::Io {
+                    action: "keep the old record as",
+                    path: kept.clone(),
+                    source,
+                })
         })?;
         backup = Some(kept);
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use agentflow_agent::trajectory::{ModelRecord, SamplingRecord};
 use serde::{Deserialize, Serialize};
 
-use crate::RunDirError;
+use crate::{RunDir, RunDirError};
 
 /// The file of a run directory that holds it.
 pub const INFO_FILE: &str = "eval.json";
@@ -53,6 +53,20 @@ pub struct Prices {
 }
 
 impl RunInfo {
+    /// Writes it into the run directory, before the first sample.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn write(&self, run: &RunDir) -> Result<(), RunDirError> {
+        let path = run.path().join(INFO_FILE);
+        let json = serde_json::to_vec_pretty(self).map_err(|e| RunDirError::Io {
+            action: "serialize",
+            path,
+            source: e.into(),
+        })?;
+        run.write(INFO_FILE, &json)
+    }
+
     /// Reads it from a run directory.
     ///
     /// # Errors

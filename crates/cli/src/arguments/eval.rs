@@ -115,6 +115,18 @@ pub(crate) enum EvalCommand {
     List(EvalListArgs),
     /// Print problems of the arithmetic benchmark with their answers, one JSON object a line
     Problems(ProblemsArgs),
+    /// Compare two runs question by question, or a run with published figures
+    Compare(CompareArgs),
+    /// List the published figures that a run can be compared with
+    Published {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Judge the answers of a run again, from its record, without a model
+    Rescore(RescoreArgs),
+    /// Write a run for another tool
+    Export(ExportArgs),
 }
 
 #[derive(Debug, Args)]
@@ -137,17 +149,89 @@ pub(crate) struct ProblemsArgs {
     pub(crate) seed: u64,
 }
 
+/// Compare two runs question by question, or a run with published figures
+///
+/// A and B are run directories, names of runs, or addresses as `published:agentflow-pro/aime24`, which stands for every
+/// row of that benchmark. The difference is B's against A.
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// The run before
+    #[arg(value_name = "RUN|published:…")]
+    pub(crate) a: String,
+    /// The run after
+    #[arg(value_name = "RUN|published:…")]
+    pub(crate) b: String,
+    /// Compare also runs of different questions
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// One JSON object a comparison
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Where runs are looked for by name
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub(crate) runs: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RescoreArgs {
+    /// Directory or name of a run
+    pub(crate) run: PathBuf,
+    /// Print what changed as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Where runs are looked for by name
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub(crate) runs: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// Directory or name of a run
+    pub(crate) run: PathBuf,
+    /// As a log of inspect_ai, for `inspect view`
+    #[arg(long, required = true)]
+    pub(crate) inspect: bool,
+    /// Where to write it; `-` is standard output [default: a file in `inspect/` of the run]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Where runs are looked for by name
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub(crate) runs: PathBuf,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum RunsCommand {
+    /// List the runs, the newest first
+    List {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+        /// Where run directories are
+        #[arg(long, value_name = "DIR", default_value = "runs")]
+        runs: PathBuf,
+    },
+    /// Show one run: its state, and its report
+    Show {
+        /// Directory or name of a run
+        run: PathBuf,
+        /// As JSON, with the report
+        #[arg(long)]
+        json: bool,
+        /// Where runs are looked for by name
+        #[arg(long, value_name = "DIR", default_value = "runs")]
+        runs: PathBuf,
+    },
     /// Go on with an interrupted run, whatever kind it is
     Resume(ResumeArgs),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ResumeArgs {
-    /// Run directory
-    #[arg(value_name = "RUN")]
+    /// Directory or name of a run
     pub(crate) run: PathBuf,
+    /// Where runs are looked for by name
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub(crate) runs: PathBuf,
 }
 
 /// Seconds, or with a unit.

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::measured::Measured;
-use crate::Failure;
 use crate::arguments::EvalRunArgs;
 use crate::run_record::RunRecord;
+use crate::{Failure, runs};
 
 pub(crate) const KIND: &str = "eval";
 
@@ -44,6 +44,7 @@ pub(super) fn take_up(
     path: &Path,
     typed: EvalRunArgs,
 ) -> Result<(RunDir, EvalRunArgs, RunRecord<Kept>), Failure> {
+    let path = &runs::find(path, &typed.runs)?;
     let run = RunDir::resume(path).map_err(Failure::usage)?;
     let record = RunRecord::<Kept>::read(&path.join("run.toml"))?;
     let mut table =

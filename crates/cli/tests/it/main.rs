@@ -13,6 +13,7 @@ mod help;
 #[cfg(target_os = "linux")]
 mod interrupt;
 mod model_command;
+mod recorded_runs;
 #[cfg(unix)]
 mod serve;
 mod server_failures;

@@ -19,12 +19,7 @@ pub fn write_reports(
     wall_s: Option<f64>,
     equal: &dyn Fn(&str, &str) -> bool,
 ) -> Result<Report, RunDirError> {
-    let summaries = last_samples(run)?
-        .map(|read| read.map(|(_, sample)| Summary::of(&sample)))
-        .collect::<Result<Vec<_>, _>>()?;
-    let report = Report::of(info, &summaries, wall_s, equal);
-    drop(summaries);
-
+    let report = report_of(run, info, wall_s, equal)?;
     let json = serde_json::to_vec_pretty(&report).map_err(|e| RunDirError::Io {
         action: "serialize the report for",
         path: run.to_owned(),
@@ -35,4 +30,20 @@ pub fn write_reports(
     let path = run.join("report.html");
     stream_atomically(&path, |out| report.write_html(last_samples(run)?, out, &path))?;
     Ok(report)
+}
+
+/// The report of the run at `run`, from its samples, without writing it.
+///
+/// # Errors
+/// If a sample cannot be read.
+pub fn report_of(
+    run: &Path,
+    info: &RunInfo,
+    wall_s: Option<f64>,
+    equal: &dyn Fn(&str, &str) -> bool,
+) -> Result<Report, RunDirError> {
+    let summaries = last_samples(run)?
+        .map(|read| read.map(|(_, sample)| Summary::of(&sample)))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Report::of(info, &summaries, wall_s, equal))
 }
