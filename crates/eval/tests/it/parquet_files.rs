@@ -117,11 +117,9 @@ fn a_damaged_file_is_refused() {
     let folder = Folder::new();
     let file = folder.file("own.parquet");
     for place in 0..whole.len() {
-        for flip in [0x01, 0x80, 0xff] {
-            let mut damaged = whole.clone();
-            damaged[place] ^= flip;
-            std::fs::write(&file, damaged).expect("it is writable");
-            let _ = folder.load("own.parquet");
-        }
+        let mut damaged = whole.clone();
+        damaged[place] ^= 1 << (place % 8);
+        std::fs::write(&file, damaged).expect("it is writable");
+        let _ = folder.load("own.parquet");
     }
 }
