@@ -11,6 +11,7 @@ mod narrate;
 mod output;
 mod progress;
 mod run_record;
+mod score;
 mod serve;
 mod solve;
 mod tools;
@@ -102,6 +103,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Some(EvalCommand::Problems(problems)) => eval::problems(&problems),
             None => eval::run(args.run),
         },
+        Command::Score(args) => score::run(&args),
         Command::Train { command: TrainCommand::Sft(args) } => train::sft(args),
         Command::Model { command } => model::run(command),
         Command::Tools { command } => tools::run(command),

@@ -12,6 +12,7 @@ mod help;
 #[cfg(target_os = "linux")]
 mod interrupt;
 mod model_command;
+mod score;
 #[cfg(unix)]
 mod serve;
 mod server_failures;

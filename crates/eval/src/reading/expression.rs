@@ -68,8 +68,14 @@ pub(super) fn first(passage: &str) -> Option<(String, bool)> {
     }
     let line = passage.lines().next().unwrap_or("");
     let line = &line[..floor(line, 600)];
-    // The longest beginning that is an expression.
-    let ends: Vec<usize> = word_ends(line).take(WORDS).collect();
+    // The longest beginning that is an expression; sentences end it.
+    let mut ends = Vec::new();
+    for (start, word) in words(line).take(WORDS) {
+        ends.push(start + word.len());
+        if word.ends_with(['.', '?']) {
+            break;
+        }
+    }
     ends.iter().rev().find_map(|end| {
         let text = line[..*end].trim_matches(['*', '"', '\'', '`', ' ']);
         let text = text.trim_end_matches(['.', ',', ';', ':', '!', '?', '*']);
@@ -234,10 +240,6 @@ fn without_lead(passage: &str) -> &str {
 
 fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.split_whitespace().map(|word| (word.as_ptr() as usize - text.as_ptr() as usize, word))
-}
-
-fn word_ends(line: &str) -> impl Iterator<Item = usize> {
-    words(line).map(|(start, word)| start + word.len())
 }
 
 fn floor(text: &str, mut at: usize) -> usize {
