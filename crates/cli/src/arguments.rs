@@ -45,6 +45,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: RunsCommand,
     },
+    /// Judge answers against gold answers, without a model
+    Score(ScoreArgs),
     /// Train a model
     Train {
         #[command(subcommand)]
@@ -167,6 +169,24 @@ pub(crate) struct SolveArgs {
     pub(crate) model: ModelArgs,
     #[command(flatten)]
     pub(crate) agent: LoopArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ScoreArgs {
+    /// JSON lines with `gold` and `pred`, the whole text of a model; `-` for standard input
+    #[arg(value_name = "PAIRS.jsonl")]
+    pub(crate) pairs: PathBuf,
+    /// What the gold answers are
+    #[arg(long, value_enum, value_name = "KIND", default_value = "math")]
+    pub(crate) kind: ScoreKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ScoreKind {
+    /// Mathematical expressions
+    Math,
+    /// Letters; a line may hold the texts of its `choices`
+    Choice,
 }
 
 #[derive(Debug, Subcommand)]

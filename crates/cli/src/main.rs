@@ -15,6 +15,7 @@ mod progress;
 mod rescore;
 mod run_record;
 mod runs;
+mod score;
 mod serve;
 mod solve;
 mod tools;
@@ -122,6 +123,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Some(EvalCommand::Export(args)) => export::run(&args),
             None => eval::run(args.run),
         },
+        Command::Score(args) => score::run(&args),
         Command::Train { command: TrainCommand::Sft(args) } => train::sft(args),
         Command::Model { command } => model::run(command),
         Command::Tools { command } => tools::run(command),

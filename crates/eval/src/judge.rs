@@ -22,6 +22,8 @@ pub fn same_answer(a: &str, b: &str) -> bool {
 }
 
 fn judge_math(gold: &str, text: &str) -> Verdict {
+    let (gold, text) = (unescaped(gold), unescaped(text));
+    let (gold, text) = (&*gold, &*text);
     let golds = read_gold(gold);
     let gold_read = golds.first().map(|gold| gold.text.clone()).unwrap_or_default();
     let Some(pred) = read_answer(text) else {
@@ -38,20 +40,27 @@ fn judge_math(gold: &str, text: &str) -> Verdict {
 }
 
 fn same(gold: &Answer, pred: &Answer) -> Option<String> {
-    let (g, p) = (single_backslashes(&gold.text), single_backslashes(&pred.text));
+    let (g, p) = (unescaped(&gold.text), unescaped(&pred.text));
     let gold = Candidate { text: &g, math: gold.math };
     compare(gold, Candidate { text: &p, math: pred.math })
 }
 
-/// `\\frac` is a `\frac` that was escaped twice, wherever no matrix has rows to end.
-fn single_backslashes(text: &str) -> Cow<'_, str> {
-    let doubled = text.match_indices("\\\\").any(|(at, _)| {
-        text[at + 2..]
-            .starts_with(|c: char| c.is_ascii_alphabetic() || matches!(c, '{' | '%' | '!' | ','))
+/// Text in which every command has two backslashes, as one escaping too many leaves it, with one.
+fn unescaped(text: &str) -> Cow<'_, str> {
+    let letter = |after: &str| after.starts_with(|c: char| c.is_ascii_alphabetic());
+    if !text.match_indices("\\\\").any(|(at, _)| letter(&text[at + 2..])) {
+        return text.into();
+    }
+    // A matrix ends its rows so, but has commands with one backslash, too. `\n` is a line's end, escaped likewise.
+    let others = text.replace("\\\\", "");
+    let single = others.match_indices('\\').any(|(at, _)| {
+        let name: Vec<u8> = others[at + 1..].bytes().take(2).collect();
+        name.len() == 2 && name[0].is_ascii_alphabetic() && !(name[0] == b'n' && !name[1].is_ascii_lowercase())
+            && name[1].is_ascii_alphabetic()
     });
-    match doubled && !text.contains("\\begin") {
-        true => text.replace("\\\\", "\\").into(),
-        false => text.into(),
+    match single {
+        true => text.into(),
+        false => text.replace("\\\\", "\\").into(),
     }
 }
 

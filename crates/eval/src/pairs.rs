@@ -191,9 +191,7 @@ fn pair(line: &Line, kind: Kind) -> Result<(Gold, String), String> {
                 other => Err(format!("`choices` has {}; give texts", kind_of(other))),
             })
             .collect::<Result<_, _>>()?,
-        Some(other) => {
-            return Err(format!("`choices` is {}; give a list of texts", kind_of(other)));
-        }
+        Some(other) => return Err(format!("`choices` is {}; give a list of texts", kind_of(other))),
     };
     Ok((Gold::Choice { letter, shown }, pred))
 }
@@ -206,5 +204,49 @@ fn kind_of(value: &Value) -> &'static str {
         Value::String(_) => "a text",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scored(lines: &[u8], kind: Kind) -> (Scoring, Vec<Value>) {
+        let mut out = Vec::new();
+        let scoring = score_pairs(lines, kind, &mut out).expect("memory");
+        let text = String::from_utf8(out).expect("UTF-8");
+        (scoring, text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect())
+    }
+
+    #[test]
+    fn verdicts_keep_the_order_of_the_lines_over_many_chunks() {
+        let lines: String =
+            (0..10_000).map(|n| format!("{{\"gold\":\"{n}\",\"pred\":\"\\\\boxed{{{}}}\"}}\n", n / 2 * 2)).collect();
+        let (scoring, said) = scored(lines.as_bytes(), Kind::Math);
+        assert_eq!((scoring.lines, scoring.equal, scoring.errors), (10_000, 5_000, 0));
+        for (n, line) in said.iter().enumerate() {
+            assert_eq!((&line["gold"], &line["equal"]), (&n.to_string().into(), &(n % 2 == 0).into()));
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_no_pair_is_named() {
+        let lines = b"\xef\xbb\xbf{\"gold\":\"1\",\"pred\":1.0}\n\n[]\n{\"gold\":null,\"pred\":\"\"}\n\xff\n{\"gold\":\"1\",\"pred\":\"\"}";
+        let (scoring, said) = scored(lines, Kind::Math);
+        assert_eq!((scoring.lines, scoring.equal, scoring.errors, scoring.no_answer), (5, 1, 3, 1));
+        let errors: Vec<_> = said.iter().filter_map(|line| line["error"].as_str()).collect();
+        assert_eq!(errors, [
+            "not an object; each line is an object with `gold` and `pred`",
+            "`gold` is null; give a text or a number",
+            "not UTF-8 from byte 1 on; convert the file",
+        ]);
+        assert_eq!(said[1]["line"], 3);
+        assert_eq!(said[4]["how"], "no answer found");
+    }
+
+    #[test]
+    fn a_gold_letter_is_one() {
+        let (_, said) = scored(b"{\"gold\":\"BC\",\"pred\":\"B\"}", Kind::Choice);
+        assert_eq!(said[0]["error"], "`gold` is `BC`; give one letter");
     }
 }

@@ -14,6 +14,7 @@ mod help;
 mod interrupt;
 mod model_command;
 mod recorded_runs;
+mod score;
 #[cfg(unix)]
 mod serve;
 mod server_failures;

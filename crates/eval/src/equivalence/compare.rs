@@ -84,8 +84,7 @@ impl<'a> Comparison<'a> {
                 let values: Vec<_> = record.iter().map(|(_, value)| value.clone()).collect();
                 self.pairwise(&values, items)
             }
-            (Value::Record(record), Value::Set(items))
-            | (Value::Set(items), Value::Record(record)) => {
+            (Value::Record(record), Value::Set(items)) | (Value::Set(items), Value::Record(record)) => {
                 let values: Vec<_> = record.iter().map(|(_, value)| value.clone()).collect();
                 self.same_set(&values, items)
             }
@@ -139,17 +138,13 @@ impl<'a> Comparison<'a> {
             },
             (Value::Named(a), Value::Named(b)) => Ok(a == b),
             // `{5}` for 5.
-            (
-                Value::Set(items) | Value::List(items),
-                other @ (Value::Scalar(_) | Value::Bracket { .. }),
-            )
-            | (
-                other @ (Value::Scalar(_) | Value::Bracket { .. }),
-                Value::Set(items) | Value::List(items),
-            ) => match &items[..] {
-                [only] => self.equal(only, other),
-                _ => Ok(false),
-            },
+            (Value::Set(items) | Value::List(items), other @ (Value::Scalar(_) | Value::Bracket { .. }))
+            | (other @ (Value::Scalar(_) | Value::Bracket { .. }), Value::Set(items) | Value::List(items)) => {
+                match &items[..] {
+                    [only] => self.equal(only, other),
+                    _ => Ok(false),
+                }
+            }
             _ => Ok(false),
         }
     }
@@ -257,8 +252,7 @@ impl<'a> Comparison<'a> {
                 if one.relation != other.relation || found {
                     continue;
                 }
-                let (x, y) =
-                    (one.difference.monic(self.atoms)?, other.difference.monic(self.atoms)?);
+                let (x, y) = (one.difference.monic(self.atoms)?, other.difference.monic(self.atoms)?);
                 let leading = |p: &super::algebra::Polynomial| {
                     p.terms.last_key_value().is_some_and(|(_, c)| c.is_negative())
                 };

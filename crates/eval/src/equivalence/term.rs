@@ -23,9 +23,7 @@ impl Parser {
             terms.push((sign, self.product()?));
         }
         match (terms.len(), terms.first()) {
-            (1, Some((Sign::Plus, _))) => {
-                terms.pop().map(|(_, node)| node).ok_or(Unreadable::Syntax)
-            }
+            (1, Some((Sign::Plus, _))) => terms.pop().map(|(_, node)| node).ok_or(Unreadable::Syntax),
             _ => Ok(Node::Sum(terms)),
         }
     }
@@ -39,10 +37,9 @@ impl Parser {
             sign = Some(match (sign.unwrap_or(Sign::Plus), next) {
                 (Sign::Plus, '+') | (Sign::Minus, '-') => Sign::Plus,
                 (Sign::Plus, '-') | (Sign::Minus, '+') => Sign::Minus,
-                (Sign::PlusMinus, '-')
-                | (Sign::MinusPlus, '+')
-                | (Sign::Plus, '∓')
-                | (Sign::Minus, '±') => Sign::MinusPlus,
+                (Sign::PlusMinus, '-') | (Sign::MinusPlus, '+') | (Sign::Plus, '∓') | (Sign::Minus, '±') => {
+                    Sign::MinusPlus
+                }
                 _ => Sign::PlusMinus,
             });
         }
@@ -101,10 +98,7 @@ impl Parser {
             }
             Kind::Number(literal) => {
                 let numerator = literal.clone();
-                if numerator.digits.is_none()
-                    && numerator.decimals.is_none()
-                    && !numerator.value.is_integer()
-                {
+                if numerator.digits.is_none() && numerator.decimals.is_none() && !numerator.value.is_integer() {
                     // A single character such as ½.
                     self.at += 1;
                     Some(Node::Number(numerator))
@@ -519,12 +513,7 @@ impl Parser {
                     sides[0] = last;
                 }
                 let named = true;
-                Node::Builder(Box::new(Node::Relation {
-                    sides,
-                    operators,
-                    named,
-                    name: String::new(),
-                }))
+                Node::Builder(Box::new(Node::Relation { sides, operators, named, name: String::new() }))
             }
             node => Node::Set(vec![node]),
         })

@@ -18,16 +18,13 @@ pub(crate) fn plain(text: &str) -> String {
             };
             rest = &rest[1 + name.len()..];
             match name {
-                "text" | "textbf" | "textit" | "textrm" | "mathrm" | "mbox" | "mathbf"
-                | "operatorname" | "left" | "right" | "displaystyle" | "quad" | "qquad"
-                | "hbox" => {}
+                "text" | "textbf" | "textit" | "textrm" | "mathrm" | "mbox" | "mathbf" | "operatorname"
+                | "left" | "right" | "displaystyle" | "quad" | "qquad" | "hbox" => {}
                 "" => {
                     // Spaces go, escaped signs stay.
                     let next = rest.chars().next();
                     match next {
-                        Some('!' | ',' | ';' | ':' | ' ' | '(' | ')' | '[' | ']') => {
-                            rest = &rest[1..]
-                        }
+                        Some('!' | ',' | ';' | ':' | ' ' | '(' | ')' | '[' | ']') => rest = &rest[1..],
                         Some('\\') => {
                             plain.push_str("\\\\");
                             rest = &rest[1..];

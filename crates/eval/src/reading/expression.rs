@@ -68,8 +68,14 @@ pub(super) fn first(passage: &str) -> Option<(String, bool)> {
     }
     let line = passage.lines().next().unwrap_or("");
     let line = &line[..floor(line, 600)];
-    // The longest beginning that is an expression.
-    let ends: Vec<usize> = word_ends(line).take(WORDS).collect();
+    // The longest beginning that is an expression; sentences end it.
+    let mut ends = Vec::new();
+    for (start, word) in words(line).take(WORDS) {
+        ends.push(start + word.len());
+        if word.ends_with(['.', '?']) {
+            break;
+        }
+    }
     ends.iter().rev().find_map(|end| {
         let text = line[..*end].trim_matches(['*', '"', '\'', '`', ' ']);
         let text = text.trim_end_matches(['.', ',', ';', ':', '!', '?', '*']);
@@ -116,8 +122,7 @@ fn last_plain(text: &str) -> Option<String> {
         }
         let (_, word) = words[end];
         let core = word.trim_matches(['*', '"', '\'', '`', '.', ',', ';', ':', '!', '?', '(', ')']);
-        let counts = core.chars().any(|c| c.is_numeric() || matches!(c, '√' | 'π' | '∞'))
-            || core.contains("\\frac");
+        let counts = core.chars().any(|c| c.is_numeric() || matches!(c, '√' | 'π' | '∞')) || core.contains("\\frac");
         if !counts {
             continue;
         }
@@ -125,16 +130,14 @@ fn last_plain(text: &str) -> Option<String> {
         let mut from = end;
         while from > 0 && end - from < WORDS {
             let before = words[from - 1].1;
-            let ends =
-                before.ends_with([',', ';', ':', '.', '?', '!']) && !before.starts_with(['(', '[']);
+            let ends = before.ends_with([',', ';', ':', '.', '?', '!']) && !before.starts_with(['(', '[']);
             if ends || prose::is_prose(before) {
                 break;
             }
             from -= 1;
         }
         for from in from..=end {
-            let lone =
-                words[from].1.len() == 1 && words[from].1.starts_with(|c: char| c.is_alphabetic());
+            let lone = words[from].1.len() == 1 && words[from].1.starts_with(|c: char| c.is_alphabetic());
             let operator = words.get(from + 1).is_some_and(|(_, next)| {
                 next.starts_with(['=', '+', '-', '*', '/', '<', '>', '^', '≤', '≥', '∈', '×', '·'])
             });
@@ -161,17 +164,13 @@ fn last_plain(text: &str) -> Option<String> {
 fn number_in(word: &str) -> Option<String> {
     let start = word.find(|c: char| c.is_ascii_digit())?;
     let lead = &word[..start];
-    let clean = lead.chars().all(|c| {
-        matches!(c, '-' | '−' | '+' | '$' | '€' | '£' | '=' | '(' | '[' | '.' | '~' | '≈')
-    });
+    let clean = lead.chars().all(|c| matches!(c, '-' | '−' | '+' | '$' | '€' | '£' | '=' | '(' | '[' | '.' | '~' | '≈'));
     if !clean {
         return None;
     }
     let sign = if lead.ends_with(['-', '−']) { "-" } else { "" };
-    let digits: String = word[start..]
-        .chars()
-        .take_while(|c| c.is_ascii_digit() || matches!(c, '.' | ','))
-        .collect();
+    let digits: String =
+        word[start..].chars().take_while(|c| c.is_ascii_digit() || matches!(c, '.' | ',')).collect();
     let digits = digits.trim_end_matches(['.', ',']);
     let percent = if word[start + digits.len()..].starts_with(['%']) { "%" } else { "" };
     let number = format!("{sign}{digits}{percent}");
@@ -202,9 +201,7 @@ fn readable(text: &str) -> Option<String> {
 fn mark_after(after: &str) -> Option<&'static str> {
     let after = after.trim_start_matches([' ', '*']).trim_start_matches("\\");
     let word = after.split(|c: char| !c.is_alphabetic()).next().unwrap_or("");
-    if after.starts_with('%')
-        || matches!(&word.to_ascii_lowercase()[..], "percent" | "percentage" | "pct")
-    {
+    if after.starts_with('%') || matches!(&word.to_ascii_lowercase()[..], "percent" | "percentage" | "pct") {
         return Some("\\%");
     }
     (after.starts_with('°') || word.eq_ignore_ascii_case("degrees")).then_some("^\\circ")
@@ -221,36 +218,15 @@ fn without_lead(passage: &str) -> &str {
     loop {
         let before = rest;
         rest = rest.trim_start_matches(|c: char| {
-            c.is_whitespace()
-                || matches!(c, '*' | ':' | '=' | '"' | '“' | '`' | '_' | '#' | '>' | '≈')
+            c.is_whitespace() || matches!(c, '*' | ':' | '=' | '"' | '“' | '`' | '_' | '#' | '>' | '≈')
         });
         for word in [
-            "is",
-            "are",
-            "was",
-            "be",
-            "equals",
-            "equal to",
-            "approximately",
-            "about",
-            "exactly",
-            "simply",
-            "therefore",
-            "thus",
-            "indeed",
-            "the",
-            "a",
-            "an",
-            "option",
-            "given by",
-            "then",
-            "must",
-            "only",
+            "is", "are", "was", "be", "equals", "equal to", "approximately", "about", "exactly", "simply",
+            "therefore", "thus", "indeed", "the", "a", "an", "option", "given by", "then", "must", "only",
         ] {
             let head = rest.get(..word.len());
             if head.is_some_and(|head| head.eq_ignore_ascii_case(word))
-                && rest[word.len()..]
-                    .starts_with(|c: char| c.is_whitespace() || matches!(c, ':' | '*'))
+                && rest[word.len()..].starts_with(|c: char| c.is_whitespace() || matches!(c, ':' | '*'))
                 && !(word == "a" && rest[1..].trim_start().starts_with(['=', '+', '-', '<', '>']))
             {
                 rest = &rest[word.len()..];
@@ -264,10 +240,6 @@ fn without_lead(passage: &str) -> &str {
 
 fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.split_whitespace().map(|word| (word.as_ptr() as usize - text.as_ptr() as usize, word))
-}
-
-fn word_ends(line: &str) -> impl Iterator<Item = usize> {
-    words(line).map(|(start, word)| start + word.len())
 }
 
 fn floor(text: &str, mut at: usize) -> usize {

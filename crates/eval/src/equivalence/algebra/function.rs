@@ -90,8 +90,7 @@ impl Fraction {
 
     /// `self` choose `k`.
     pub(crate) fn binomial(&self, k: &Self, atoms: &mut Atoms) -> Read<Self> {
-        let whole =
-            |f: &Self| f.as_rational().filter(BigRational::is_integer).map(|f| f.to_integer());
+        let whole = |f: &Self| f.as_rational().filter(BigRational::is_integer).map(|f| f.to_integer());
         if let (Some(n), Some(k)) = (whole(self), whole(k)) {
             if k.is_negative() || (n >= BigInt::zero() && k > n) {
                 return Ok(Self::integer(0));
@@ -238,11 +237,7 @@ fn ln_atom(argument: Fraction, times: i64, atoms: &mut Atoms) -> Read<Fraction> 
 }
 
 /// The greatest common divisor or the least common multiple of integers.
-pub(crate) fn common(
-    arguments: &[Fraction],
-    least_multiple: bool,
-    atoms: &mut Atoms,
-) -> Read<Fraction> {
+pub(crate) fn common(arguments: &[Fraction], least_multiple: bool, atoms: &mut Atoms) -> Read<Fraction> {
     use num_integer::Integer;
     let mut result: Option<BigInt> = None;
     for argument in arguments {

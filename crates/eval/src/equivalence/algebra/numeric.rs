@@ -89,8 +89,7 @@ impl Polynomial {
     fn at_depth(&self, atoms: &Atoms, point: usize, depth: usize) -> Option<(Complex, f64)> {
         let (mut sum, mut size) = (Complex::real(0.0), 0.0);
         for (monomial, coefficient) in &self.terms {
-            let term =
-                Complex::real(float(coefficient)?).times(value(monomial, atoms, point, depth)?);
+            let term = Complex::real(float(coefficient)?).times(value(monomial, atoms, point, depth)?);
             sum = sum.plus(term);
             size += term.norm();
         }
@@ -138,9 +137,7 @@ fn atom_value(atom: usize, atoms: &Atoms, point: usize, depth: usize) -> Option<
 }
 
 fn apply(function: &Function, x: Complex, second: Option<Option<Complex>>) -> Option<Complex> {
-    let real = |f: fn(f64) -> f64| {
-        (x.im.abs() < 1e-12 * (1.0 + x.re.abs())).then(|| Complex::real(f(x.re)))
-    };
+    let real = |f: fn(f64) -> f64| (x.im.abs() < 1e-12 * (1.0 + x.re.abs())).then(|| Complex::real(f(x.re)));
     let i = Complex { re: 0.0, im: 1.0 };
     match function {
         Function::Ln => Some(x.ln()),

@@ -178,8 +178,7 @@ fn term_power(
         let after = before.checked_mul(&exponent).ok_or(Unreadable::Bound)?;
         let signed = matches!(
             atoms.get(*atom),
-            Atom::Variable(_)
-                | Atom::Function(Function::Sin | Function::Cos | Function::Named(_), _)
+            Atom::Variable(_) | Atom::Function(Function::Sin | Function::Cos | Function::Named(_), _)
         );
         let was_even = before.is_integer() && before.to_integer() % 2 == 0;
         let is_odd = after.is_integer() && after.to_integer() % 2 != 0;
