@@ -1,13 +1,19 @@
 //! What can be typed.
 
 mod bench;
+mod eval;
 mod placement;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use eval::{
+    CompareArgs, EvalArgs, EvalCommand, EvalListArgs, EvalRunArgs, ExportArgs, ProblemsArgs,
+    RescoreArgs, ResumeArgs, RunsCommand,
+};
 
 pub(crate) use bench::{BenchCommand, BenchEngineArgs, RandomArgs};
 pub(crate) use placement::PlacementArgs;
@@ -16,7 +22,7 @@ const ENVIRONMENT: &str = "\
 Environment, also from a file `.env`:
   OLLAMA_HOST       where Ollama runs [default: 127.0.0.1:11434]
   OPENAI_API_KEY    key for --backend openai
-  HF_TOKEN          token for models on the Hugging Face Hub; HF_ENDPOINT, HF_HOME,
+  HF_TOKEN          token for the Hugging Face Hub; HF_ENDPOINT, HF_HOME,
                     HF_HUB_CACHE and HF_HUB_OFFLINE mean what they mean to its own tools
   AGENTFLOW_PYTHON  interpreter of the `code` tool [default: python3 on PATH]
   AGENTFLOW_LOG     log lines on stderr, e.g. debug
@@ -38,7 +44,14 @@ pub(crate) enum Command {
     /// Solve one question, showing each step
     Solve(SolveArgs),
     /// Measure a model on a benchmark
-    Eval(EvalArgs),
+    Eval(Box<EvalArgs>),
+    /// The runs on this machine
+    Runs {
+        #[command(subcommand)]
+        command: RunsCommand,
+    },
+    /// Judge answers against gold answers, without a model
+    Score(ScoreArgs),
     /// Train a model
     Train {
         #[command(subcommand)]
@@ -63,7 +76,7 @@ pub(crate) enum Command {
     },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Backend {
     /// Ollama if it answers and has a model, else the bundled tiny planner
@@ -79,7 +92,7 @@ pub(crate) enum Backend {
 }
 
 /// Which model, and how it is called.
-#[derive(Debug, Clone, Args, Serialize)]
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Model")]
 pub(crate) struct ModelArgs {
     /// Where the model runs
@@ -94,9 +107,10 @@ pub(crate) struct ModelArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub(crate) placement: PlacementArgs,
-    /// Address of the server; for ollama the default is $OLLAMA_HOST
+    /// Address of the server; for ollama the default is $OLLAMA_HOST. Repeat it for several with the same model
     #[arg(long, value_name = "URL")]
-    pub(crate) url: Option<String>,
+    #[serde(default)]
+    pub(crate) url: Vec<String>,
     /// Context window in tokens [default: 8192, with --think 16384]
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) num_ctx: Option<u32>,
@@ -110,7 +124,7 @@ pub(crate) struct ModelArgs {
     #[arg(long, value_name = "NUMBER", default_value_t = 1.0, value_parser = probability, allow_negative_numbers = true)]
     pub(crate) top_p: f64,
     /// Decides everything that is drawn
-    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub(crate) seed: u64,
     /// Most tokens of one reply [default: 512, with --think 8192]
     #[arg(long, value_name = "TOKENS")]
@@ -131,7 +145,7 @@ impl ModelArgs {
 }
 
 /// How the agent loop runs.
-#[derive(Debug, Clone, Args, Serialize)]
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Agent loop")]
 pub(crate) struct LoopArgs {
     /// Most steps before the planner has to answer
@@ -171,60 +185,21 @@ pub(crate) struct SolveArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
-pub(crate) struct EvalArgs {
-    #[command(subcommand)]
-    pub(crate) command: Option<EvalCommand>,
-    #[command(flatten)]
-    pub(crate) run: EvalRunArgs,
+pub(crate) struct ScoreArgs {
+    /// JSON lines with `gold` and `pred`, the whole text of a model; `-` for standard input
+    #[arg(value_name = "PAIRS.jsonl")]
+    pub(crate) pairs: PathBuf,
+    /// What the gold answers are
+    #[arg(long, value_enum, value_name = "KIND", default_value = "math")]
+    pub(crate) kind: ScoreKind,
 }
 
-#[derive(Debug, Args, Serialize)]
-pub(crate) struct EvalRunArgs {
-    /// Benchmark: `arith`
-    #[arg(long, short, value_name = "NAME", default_value = "arith")]
-    pub(crate) benchmark: String,
-    /// Which part of it: train, test or test-phrasing
-    #[arg(long, default_value = "test")]
-    pub(crate) split: agentflow_eval::arith::Split,
-    /// How many problems
-    #[arg(long, value_name = "PROBLEMS", default_value_t = 1000)]
-    pub(crate) limit: u64,
-    /// Which problems: another seed draws others
-    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
-    pub(crate) problem_seed: u64,
-    /// Attempts at the same time
-    #[arg(long, value_name = "ATTEMPTS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=256))]
-    pub(crate) concurrency: u64,
-    /// Where run directories are made
-    #[arg(long, value_name = "DIR", default_value = "runs")]
-    pub(crate) runs: PathBuf,
-    /// Print the report as JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    #[command(flatten)]
-    pub(crate) agent: LoopArgs,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum EvalCommand {
-    /// Print problems of the arithmetic benchmark with their answers, one JSON object a line
-    Problems(ProblemsArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ProblemsArgs {
-    /// Which part: train, test or test-phrasing
-    #[arg(long, default_value = "test")]
-    pub(crate) split: agentflow_eval::arith::Split,
-    /// How many
-    #[arg(long, value_name = "PROBLEMS", default_value_t = 10)]
-    pub(crate) limit: u64,
-    /// Which: another seed draws others
-    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
-    pub(crate) seed: u64,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ScoreKind {
+    /// Mathematical expressions
+    Math,
+    /// Letters; a line may hold the texts of its `choices`
+    Choice,
 }
 
 #[derive(Debug, Subcommand)]

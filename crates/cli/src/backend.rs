@@ -8,8 +8,8 @@ use agentflow_agent::prompt::Profile;
 use agentflow_agent::{CallSettings, Verifier};
 use agentflow_llm::ollama::{self, Host, LocalModel};
 use agentflow_llm::{
-    ApiKey, ChatError, ChatModel, Ollama, OllamaConfig, OpenAi, OpenAiConfig, Recorder, Replay,
-    Sampling, Timeouts,
+    ApiKey, ChatError, ChatModel, Ollama, OllamaConfig, OpenAi, OpenAiConfig, Pool, PoolConfig,
+    Recorder, Replay, Retry, Sampling, Timeouts,
 };
 use agentflow_model::{Adapter, Local, Placement, bundled};
 use anyhow::anyhow;
@@ -55,7 +55,14 @@ impl Chosen {
 }
 
 /// Connects to, or loads, the model that `args` ask for.
-pub(crate) async fn choose(args: &ModelArgs, narrator: &Narrator) -> Result<Chosen, Failure> {
+///
+/// A model on servers is asked as `pool` says.
+pub(crate) async fn choose(
+    args: &ModelArgs,
+    pool: PoolConfig,
+    narrator: &Narrator,
+) -> Result<Chosen, Failure> {
+    let pool = &pool;
     let in_process = args.adapter.is_some() || args.placement.is_chosen();
     if in_process && !matches!(args.backend, Backend::Auto | Backend::Local) {
         return Err(Failure::usage(match args.adapter {
@@ -69,21 +76,21 @@ pub(crate) async fn choose(args: &ModelArgs, narrator: &Narrator) -> Result<Chos
     }
     let Found { model, profile, placement } = match args.backend {
         Backend::Auto if in_process => local(args).await?,
-        Backend::Auto => automatic(args, narrator).await?,
+        Backend::Auto => automatic(args, pool, narrator).await?,
         Backend::Ollama => {
-            let host = host(args)?;
+            let hosts = hosts(args)?;
             let name = match &args.model {
                 Some(name) => name.clone(),
-                None => pulled(&host).await?.ok_or_else(|| {
+                None => pulled(&hosts[0]).await?.ok_or_else(|| {
                     Failure::work(anyhow!(
                         "Ollama at `{}` has no model; get one with `ollama pull qwen3:8b`",
-                        host.url()
+                        hosts[0].url()
                     ))
                 })?,
             };
-            connect(host, name, args).await?
+            connect(hosts, name, args, pool).await?
         }
-        Backend::Openai => Found::new(openai(args)?, None)?,
+        Backend::Openai => Found::new(openai(args, pool)?, None)?,
         Backend::Local => local(args).await?,
         Backend::Replay => {
             let path = args.model.as_deref().ok_or_else(|| {
@@ -113,17 +120,22 @@ pub(crate) async fn choose(args: &ModelArgs, narrator: &Narrator) -> Result<Chos
 }
 
 /// Ollama where it answers and has the model, else the bundled planner; says which on stderr.
-async fn automatic(args: &ModelArgs, narrator: &Narrator) -> Result<Found, Failure> {
+async fn automatic(
+    args: &ModelArgs,
+    pool: &PoolConfig,
+    narrator: &Narrator,
+) -> Result<Found, Failure> {
     if let Some(path) = &args.model
         && (Path::new(path).exists() || path.starts_with(['.', '/', '~']))
     {
         return local(args).await;
     }
-    let host = host(args)?;
+    let hosts = hosts(args)?;
+    let host = hosts[0].clone();
     let reason = match ollama::probe(&host).await {
         Ok(probe) => match &args.model {
             Some(name) if probe.has(name) => {
-                return connect(host, name.clone(), args).await;
+                return connect(hosts, name.clone(), args, pool).await;
             }
             Some(name) if model_source::is_on_hub(name) => return local(args).await,
             // A model that was asked for by name is not replaced by another.
@@ -137,7 +149,7 @@ async fn automatic(args: &ModelArgs, narrator: &Narrator) -> Result<Found, Failu
             None => match preferred(&probe.models) {
                 Some(name) => {
                     narrator.note(&format!("model: {name} on Ollama at {}", host.url()));
-                    return connect(host, name, args).await;
+                    return connect(hosts, name, args, pool).await;
                 }
                 None => "Ollama has no model; `ollama pull qwen3:8b` gets one".to_owned(),
             },
@@ -183,25 +195,38 @@ fn others(models: &[LocalModel]) -> String {
     }
 }
 
-fn host(args: &ModelArgs) -> Result<Host, Failure> {
-    let (place, host) = match &args.url {
-        Some(url) => ("--url", url.parse()),
-        None => ("OLLAMA_HOST", Host::from_env()),
-    };
-    host.map_err(|_| {
+/// One at least.
+fn hosts(args: &ModelArgs) -> Result<Vec<Host>, Failure> {
+    let wrong = |place: &str| {
         Failure::usage(anyhow!(
             "`{place}` is not the address of an Ollama server; write it like `http://127.0.0.1:11434`"
         ))
-    })
+    };
+    if args.url.is_empty() {
+        return Ok(vec![Host::from_env().map_err(|_| wrong("OLLAMA_HOST"))?]);
+    }
+    args.url.iter().map(|url| url.parse().map_err(|_| wrong("--url"))).collect()
 }
 
-async fn connect(host: Host, name: String, args: &ModelArgs) -> Result<Found, Failure> {
-    let config = OllamaConfig {
-        num_ctx: args.num_ctx(),
-        timeouts: timeouts(args),
-        ..OllamaConfig::new(host, name)
-    };
-    Found::new(Ollama::connect(config).await.map_err(Failure::work)?, None)
+async fn connect(
+    hosts: Vec<Host>,
+    name: String,
+    args: &ModelArgs,
+    pool: &PoolConfig,
+) -> Result<Found, Failure> {
+    let mut endpoints = Vec::new();
+    for host in hosts {
+        let config = OllamaConfig {
+            num_ctx: args.num_ctx(),
+            timeouts: timeouts(args),
+            // Both are the pool's to decide.
+            concurrency: pool.most,
+            retry: Retry::never(),
+            ..OllamaConfig::new(host, &name)
+        };
+        endpoints.push(Ollama::connect(config).await.map_err(Failure::work)?);
+    }
+    Found::new(Pool::new(endpoints, pool.clone()).map_err(Failure::work)?, None)
 }
 
 async fn pulled(host: &Host) -> Result<Option<String>, Failure> {
@@ -223,16 +248,25 @@ fn preferred(models: &[LocalModel]) -> Option<String> {
         .map(|model| model.name.clone())
 }
 
-fn openai(args: &ModelArgs) -> Result<OpenAi, Failure> {
-    let (Some(url), Some(name)) = (&args.url, &args.model) else {
+fn openai(args: &ModelArgs, pool: &PoolConfig) -> Result<Pool<OpenAi>, Failure> {
+    let (false, Some(name)) = (args.url.is_empty(), &args.model) else {
         return Err(Failure::usage(anyhow!(
             "--backend openai needs --url and --model, e.g. --url http://127.0.0.1:8000/v1 --model Qwen/Qwen3-8B; \
              the key comes from $OPENAI_API_KEY"
         )));
     };
-    let key = ApiKey::from_env("OPENAI_API_KEY");
-    let config = OpenAiConfig { timeouts: timeouts(args), ..OpenAiConfig::new(url, name, key) };
-    OpenAi::new(config).map_err(Failure::usage)
+    let endpoint = |url| {
+        OpenAi::new(OpenAiConfig {
+            timeouts: timeouts(args),
+            // Both are the pool's to decide.
+            concurrency: pool.most,
+            retry: Retry::never(),
+            ..OpenAiConfig::new(url, name, ApiKey::from_env("OPENAI_API_KEY"))
+        })
+    };
+    let endpoints = args.url.iter().map(endpoint).collect::<Result<_, _>>();
+    let pool = endpoints.and_then(|endpoints| Pool::new(endpoints, pool.clone()));
+    pool.map_err(Failure::usage)
 }
 
 fn timeouts(args: &ModelArgs) -> Timeouts {

@@ -3,8 +3,10 @@
 mod arguments;
 mod backend;
 mod bench;
+mod compare;
 mod config;
 mod eval;
+mod export;
 mod interrupt;
 mod model;
 mod model_source;
@@ -12,7 +14,10 @@ mod narrate;
 mod output;
 mod placement;
 mod progress;
+mod rescore;
 mod run_record;
+mod runs;
+mod score;
 mod serve;
 mod solve;
 mod tools;
@@ -21,7 +26,8 @@ mod train;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use arguments::{Cli, Command, EvalCommand, TrainCommand};
 
@@ -62,7 +68,11 @@ impl Failure {
 
 fn main() -> ExitCode {
     let dotenv = dotenvy::dotenv();
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    if let (Command::Eval(args), Some((_, matches))) = (&mut cli.command, matches.subcommand()) {
+        args.run.typed = typed(matches);
+    }
     log();
     // Keys may stand in `.env` instead of the environment, which wins. A missing file is no mistake; of a broken one, the
     // line is not shown, for it may hold a key.
@@ -79,6 +89,12 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// The arguments that were typed, and did not come by default.
+fn typed(matches: &ArgMatches) -> std::collections::BTreeSet<String> {
+    let typed = |name: &&str| matches.value_source(name) == Some(ValueSource::CommandLine);
+    matches.ids().map(clap::Id::as_str).filter(typed).map(str::to_owned).collect()
 }
 
 /// Log lines of the libraries, from warnings on; `AGENTFLOW_LOG` asks for more, e.g. `debug`.
@@ -101,13 +117,20 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Solve(args) => solve::run(args),
         Command::Eval(args) => match args.command {
+            Some(EvalCommand::List(list)) => eval::list(&list),
             Some(EvalCommand::Problems(problems)) => eval::problems(&problems),
+            Some(EvalCommand::Compare(args)) => compare::run(&args),
+            Some(EvalCommand::Published { json }) => compare::published(json),
+            Some(EvalCommand::Rescore(args)) => rescore::run(&args),
+            Some(EvalCommand::Export(args)) => export::run(&args),
             None => eval::run(args.run),
         },
+        Command::Score(args) => score::run(&args),
         Command::Train { command: TrainCommand::Sft(args) } => train::sft(args),
         Command::Model { command } => model::run(command),
         Command::Tools { command } => tools::run(command),
         Command::Serve(args) => serve::run(args),
         Command::Bench { command } => bench::run(command),
+        Command::Runs { command } => runs::run(&command),
     }
 }

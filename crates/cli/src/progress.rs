@@ -15,6 +15,9 @@ pub(crate) struct Progress {
     noun: &'static str,
     total: u64,
     last_line: Instant,
+    started: Instant,
+    /// Done before `started`.
+    first: u64,
 }
 
 impl Progress {
@@ -26,7 +29,7 @@ impl Progress {
                     .expect("the template is well formed");
             ProgressBar::new(total).with_style(style).with_prefix(noun)
         });
-        Self { bar, noun, total, last_line: Instant::now() }
+        Self { bar, noun, total, last_line: Instant::now(), started: Instant::now(), first: 0 }
     }
 
     /// `done` so far; `message` says how it goes.
@@ -38,9 +41,39 @@ impl Progress {
             }
             None if self.last_line.elapsed() > LINE_EVERY => {
                 self.last_line = Instant::now();
-                self.say(&format!("{done}/{} {}, {message}", self.total, self.noun));
+                let left = self.left(done);
+                self.say(&format!("{done}/{} {}, {left}{message}", self.total, self.noun));
             }
             None => {}
+        }
+    }
+
+    /// E.g. `about 12m left, `, at the pace so far.
+    fn left(&self, done: u64) -> String {
+        let made = done.saturating_sub(self.first);
+        if made == 0 {
+            return String::new();
+        }
+        let each = self.started.elapsed().as_secs_f64() / made as f64;
+        let seconds = each * self.total.saturating_sub(done) as f64;
+        let left = indicatif::HumanDuration(Duration::from_secs_f64(seconds.min(1e9)));
+        format!("about {left:#} left, ")
+    }
+
+    /// What an earlier process did of it: the pace is that of this one.
+    pub(crate) fn start_at(&mut self, done: u64) {
+        self.first = done;
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+            bar.reset_eta();
+        }
+    }
+
+    /// Lets `write` write to stderr where it does not mix with the bar.
+    pub(crate) fn above(&self, write: impl FnOnce()) {
+        match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
         }
     }
 

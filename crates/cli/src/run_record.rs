@@ -11,6 +11,9 @@ use crate::Failure;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct RunRecord<C> {
+    /// Which command goes on with it, e.g. `eval`.
+    #[serde(default)]
+    pub(crate) kind: String,
     pub(crate) version: String,
     pub(crate) commit: String,
     pub(crate) argv: Vec<String>,
@@ -23,8 +26,9 @@ pub(crate) struct RunRecord<C> {
 }
 
 impl<C> RunRecord<C> {
-    pub(crate) fn new(seed: u64, placement: Option<&Placement>, config: C) -> Self {
+    pub(crate) fn new(kind: &str, seed: u64, placement: Option<&Placement>, config: C) -> Self {
         Self {
+            kind: kind.to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: env!("AGENTFLOW_COMMIT").to_owned(),
             argv: std::env::args().collect(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use agentflow_agent::trajectory::Stop;
 use agentflow_agent::{Budget, Executor, SolveError, Solver, Trajectory};
+use agentflow_llm::PoolConfig;
 use agentflow_tools::sandbox::printable;
 use agentflow_tools::{Limits, Sandbox, SandboxConfig, Toolbox};
 use anyhow::{Context, anyhow};
@@ -22,6 +23,9 @@ use crate::output;
 /// The longest question that is passed on; a longer one is surely a mistake, and no small model could read it.
 const LONGEST_QUESTION: usize = 64 * 1024;
 
+/// Requests to one server at the same time; the loop has one.
+const AT_ONCE: usize = 1;
+
 pub(crate) fn run(args: SolveArgs) -> Result<(), Failure> {
     let question = question(&args.question)?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
@@ -34,7 +38,7 @@ async fn solve(args: SolveArgs, question: &str) -> Result<(), Failure> {
     // Now, rather than when there is something to lose.
     let trace = args.trace.as_deref().map(open_trace).transpose()?;
     let chosen = tokio::select! {
-        chosen = backend::choose(&args.model, &narrator) => chosen?,
+        chosen = backend::choose(&args.model, PoolConfig::new(AT_ONCE), &narrator) => chosen?,
         () = cancel.cancelled() => return Err(Failure::Interrupted),
     };
     let executor = Arc::new(Mutex::new(executor(&args.agent)?));

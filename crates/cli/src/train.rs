@@ -34,7 +34,7 @@ pub(crate) fn sft(args: SftArgs) -> Result<(), Failure> {
         Some(run) => run,
         None => {
             let placement = Placement::cpu(DtypeChoice::F32);
-            let record = RunRecord::new(config.seed, Some(&placement), &config).to_toml()?;
+            let record = RunRecord::new("sft", config.seed, Some(&placement), &config).to_toml()?;
             RunDir::create(&args.runs, "sft", &record).map_err(Failure::work)?
         }
     };

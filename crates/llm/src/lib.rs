@@ -5,6 +5,7 @@
 //!
 //! - [`ollama`]: the native API, with a detector for each thing it does silently.
 //! - [`openai`]: vLLM, llama.cpp, DeepSeek, OpenAI: whatever speaks `/v1/chat/completions`.
+//! - [`pool`]: several endpoints as one model, each with as many requests as it bears.
 //! - [`replay`]: exchanges recorded to a file, and played back.
 //! - [`schema`]: the JSON schemas of replies, and whether a reply keeps to them.
 //! - [`retry`]: trying again, where that can help.
@@ -17,6 +18,7 @@ mod lines;
 mod notices;
 pub mod ollama;
 pub mod openai;
+pub mod pool;
 pub mod replay;
 pub mod retry;
 pub mod schema;
@@ -29,6 +31,7 @@ pub use error::{Break, ChatError, Phase, ReplayError};
 pub use http::Timeouts;
 pub use ollama::{Ollama, OllamaConfig};
 pub use openai::{ApiKey, OpenAi, OpenAiConfig};
+pub use pool::{EndpointState, Pool, PoolConfig};
 pub use replay::{Recorder, Replay};
 pub use retry::Retry;
 pub use schema::SchemaViolation;

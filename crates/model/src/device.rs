@@ -8,7 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use candle_core::{DType, Device};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use card::Card;
 
@@ -61,8 +61,14 @@ impl Serialize for DeviceChoice {
     }
 }
 
+impl<'de> Deserialize<'de> for DeviceChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// What `--dtype` can be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DtypeChoice {
     /// What the device computes fastest: bf16 on a card, f32 on a processor.

@@ -1,14 +1,15 @@
-//! Models from the Hugging Face Hub: `Qwen/Qwen3-0.6B` becomes a directory in the cache that Python's `huggingface_hub` and
-//! `transformers` share.
+//! Models and data sets from the Hugging Face Hub: `Qwen/Qwen3-0.6B` becomes a directory in the cache that Python's
+//! `huggingface_hub` and `transformers` share; of a data set one file at a time is asked for ([`Hub::dataset_file`]).
 //!
 //! Spoken here directly, over the HTTP client that the backends use: hf-hub 1.0 starts an interrupted file again from
 //! its first byte, and brings 70 crates for a transfer protocol that the Hub does not ask for. Left out on purpose:
-//! uploads, data sets, private mirrors with another layout.
+//! uploads, private mirrors with another layout.
 //!
-//! The cache: `models--OWNER--NAME/blobs/ETAG` holds content, `snapshots/COMMIT/FILE` links to it, `refs/REVISION` names the
+//! The cache: `models--OWNER--NAME/blobs/ETAG` (`datasets--…` of data sets) holds content, `snapshots/COMMIT/FILE` links to it, `refs/REVISION` names the
 //! commit. A file being fetched is `blobs/ETAG.incomplete`, and is gone on with where it stopped.
 
 mod cache;
+mod dataset;
 mod error;
 mod settings;
 mod transfer;
@@ -19,8 +20,9 @@ use std::time::Duration;
 use reqwest::{Client, Response, StatusCode, redirect};
 use serde::Deserialize;
 
+pub use dataset::DatasetFile;
 pub use error::HubError;
-pub use settings::{HubSettings, Repo};
+pub use settings::{HubSettings, Repo, RepoKind};
 
 use cache::RepoCache;
 use transfer::Remote;
@@ -44,7 +46,7 @@ pub struct Downloaded<'a> {
     pub total: u64,
 }
 
-/// The answer of `/api/models/…`, as far as it is needed.
+/// The answer of `/api/models/…` or `/api/datasets/…`, as far as it is needed.
 #[derive(Deserialize)]
 struct RepoInfo {
     sha: String,
@@ -96,6 +98,7 @@ impl Hub {
         let cache = RepoCache::new(&self.settings.cache, repo);
         if self.settings.offline {
             return cache.find(repo).ok_or_else(|| HubError::NotCached {
+                kind: repo.kind,
                 repo: repo.to_string(),
                 cache: self.settings.cache.clone(),
             });
@@ -130,8 +133,10 @@ impl Hub {
     }
 
     async fn info(&self, repo: &Repo) -> Result<RepoInfo, HubError> {
-        let url =
-            format!("{}/api/models/{}/revision/{}", self.settings.endpoint, repo.id, repo.revision);
+        let (endpoint, kind) = (&self.settings.endpoint, repo.kind.plural());
+        // Revisions such as `refs/convert/parquet` are one part of the path.
+        let revision = repo.revision.replace('/', "%2F");
+        let url = format!("{endpoint}/api/{kind}/{}/revision/{revision}", repo.id);
         let response = self.send(self.client.get(&url), &url).await?;
         let response = self.accept(response, repo).await?;
         let info: RepoInfo =
@@ -145,7 +150,7 @@ impl Hub {
 
     /// What a file is, without its content.
     async fn remote(&self, repo: &Repo, commit: &str, file: &str) -> Result<Remote, HubError> {
-        let url = format!("{}/{}/resolve/{commit}/{file}", self.settings.endpoint, repo.id);
+        let url = format!("{}/resolve/{commit}/{file}", repo.page(&self.settings.endpoint));
         let response = self.send(self.heads.head(&url), &url).await?;
         let response = if response.status().is_redirection() {
             response // to where large files are kept; the headers are the Hub's
@@ -173,19 +178,23 @@ impl Hub {
         if status.is_success() {
             return Ok(response);
         }
+        let message = response.headers().get("x-error-message");
+        if message.is_some_and(|text| text.as_bytes().starts_with(b"Invalid credentials")) {
+            return Err(HubError::BadToken { endpoint: self.settings.endpoint.clone() });
+        }
         let code = response.headers().get("x-error-code").and_then(|code| code.to_str().ok());
-        let (id, endpoint) = (repo.id.clone(), self.settings.endpoint.clone());
+        let (id, kind, endpoint) = (repo.id.clone(), repo.kind, self.settings.endpoint.clone());
         let has_token = self.settings.token.is_some();
         Err(match (code, status) {
             (Some("GatedRepo"), _) | (None, StatusCode::FORBIDDEN) => {
-                HubError::Gated { repo: id, endpoint, has_token }
+                HubError::Gated { repo: id, page: repo.page(&endpoint), has_token }
             }
             (Some("RevisionNotFound"), _) => {
                 HubError::NoRevision { repo: id, revision: repo.revision.clone() }
             }
             (Some("RepoNotFound"), _)
             | (None, StatusCode::NOT_FOUND | StatusCode::UNAUTHORIZED) => {
-                HubError::NoRepo { repo: id, endpoint, has_token }
+                HubError::NoRepo { kind, repo: id, endpoint, has_token }
             }
             _ => HubError::BadAnswer {
                 url: response.url().to_string(),

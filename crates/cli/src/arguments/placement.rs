@@ -2,10 +2,10 @@
 
 use agentflow_model::{DeviceChoice, DtypeChoice};
 use clap::Args;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Of every command that loads a model.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Args, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
 pub(crate) struct PlacementArgs {
     /// Where a local model computes: auto, cpu, cuda or cuda:N; auto is a card that this binary can use, else cpu
     #[arg(long, value_name = "DEVICE", default_value = "auto")]

@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use serde_json::Value;
 
 use crate::agentflow::{Ran, agentflow};
-use crate::ollama::{Server, decide};
+use crate::ollama::{Answer, Server, decide};
 
 fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
@@ -76,9 +76,9 @@ fn a_run_is_scored_and_leaves_its_directory() {
     let ran = run(&["--json"]);
     assert_eq!(ran.code(), Some(0), "{ran}");
     let report = ran.json();
-    assert_eq!(report["all"]["problems"], 12);
-    assert_eq!(report["all"]["correct"], right);
-    assert_eq!(report["model"], "qwen3:8b (ollama)");
+    assert_eq!(report["counts"]["samples"], 12);
+    assert_eq!(report["counts"]["right"], right);
+    assert_eq!(report["run"]["model"]["name"], "qwen3:8b");
     let path = ran
         .stderr
         .lines()
@@ -91,12 +91,19 @@ fn a_run_is_scored_and_leaves_its_directory() {
     let trajectories = lines(&read("trajectories.jsonl"));
     assert_eq!(trajectories.len(), 12);
     assert!(trajectories.iter().all(|one| one["gold"].is_string() && one["score"].is_number()));
-    assert_eq!(
-        lines(&serde_json::from_str::<Value>(&read("report.json")).expect("JSON").to_string()),
-        [report]
-    );
+    assert_eq!(serde_json::from_str::<Value>(&read("report.json")).expect("JSON"), report);
+    assert!(read("report.md").starts_with("# arith/test"));
+    assert!(read("report.html").starts_with("<!"));
     let record = read("run.toml");
-    for part in ["version = ", "commit = ", "argv = ", "seed = 5", "limit = 12", "max_steps = 8"] {
+    for part in [
+        "kind = \"eval\"",
+        "version = ",
+        "commit = ",
+        "argv = ",
+        "seed = 5",
+        "limit = 12",
+        "max_steps = 8",
+    ] {
         assert!(record.contains(part), "no `{part}` in {record}");
     }
 
@@ -109,7 +116,30 @@ fn a_run_is_scored_and_leaves_its_directory() {
 fn a_run_whose_model_fails_ends_with_the_reason() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let server = Server::having(vec!["qwen3:8b"]);
-    let ran = agentflow(&["eval", "--limit", "3"]).with(&server).inside(dir.path()).run();
-    assert_eq!((ran.code(), ran.stdout.as_str()), (Some(1), ""), "{ran}");
+    let arguments = ["eval", "--limit", "3", "--retries", "1"];
+    let ran = agentflow(&arguments).with(&server).inside(dir.path()).run();
+    assert_eq!(ran.code(), Some(1), "{ran}");
+    assert!(ran.stdout.contains("failed               3\n"), "{ran}");
+    assert!(ran.stderr.contains("is tried again: "), "{ran}");
+    assert!(ran.stderr.contains("error: every attempt failed: "), "{ran}");
     assert!(ran.stderr.contains("`ollama pull qwen3:8b`"), "{ran}");
+}
+
+/// One of them is busy at first, and gets its share when it no longer is.
+#[test]
+fn attempts_are_shared_out_over_servers() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let answer = || decide("Easy.", "answer", "4");
+    let ready = Server::planning(vec![answer()]);
+    let busy = Server::planning(vec![Answer::Status(503, "{\"error\":\"busy\"}"), answer()]);
+    let mut arguments = vec!["eval", "--limit", "40", "--concurrency", "4", "--retries", "0"];
+    arguments.extend(["--backend", "ollama", "--model", "qwen3:8b", "--json"]);
+    arguments.extend(["--url", &ready.url, "--url", &busy.url]);
+    let ran = agentflow(&arguments).inside(dir.path()).run();
+    assert_eq!(ran.code(), Some(0), "{ran}");
+    let counts = &ran.json()["counts"];
+    assert_eq!((&counts["samples"], &counts["failed"]), (&Value::from(40), &Value::from(0)));
+    let (ready, busy) = (ready.asked().len(), busy.asked().len());
+    assert_eq!(ready + busy, 41);
+    assert!(ready >= 5 && busy >= 5, "{ready} and {busy}");
 }

@@ -10,10 +10,13 @@ mod bad_input;
 mod bench;
 mod device;
 mod eval;
+mod eval_list;
 mod help;
 #[cfg(target_os = "linux")]
 mod interrupt;
 mod model_command;
+mod recorded_runs;
+mod score;
 #[cfg(unix)]
 mod serve;
 mod server_failures;

@@ -4,5 +4,6 @@ mod failing_servers;
 mod ollama_notices;
 mod ollama_wire;
 mod openai;
+mod pool;
 mod replay;
 mod server;

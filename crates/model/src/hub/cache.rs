@@ -7,14 +7,14 @@ use super::error::HubError;
 use super::settings::Repo;
 
 pub(super) struct RepoCache {
-    /// `…/models--OWNER--NAME`.
+    /// `…/models--OWNER--NAME` or `…/datasets--OWNER--NAME`.
     root: PathBuf,
     locks: PathBuf,
 }
 
 impl RepoCache {
     pub(super) fn new(cache: &Path, repo: &Repo) -> Self {
-        let folder = format!("models--{}", repo.id.replace('/', "--"));
+        let folder = format!("{}--{}", repo.kind.plural(), repo.id.replace('/', "--"));
         Self { root: cache.join(&folder), locks: cache.join(".locks").join(folder) }
     }
 
@@ -33,6 +33,12 @@ impl RepoCache {
 
     pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
         self.root.join("snapshots").join(commit)
+    }
+
+    /// The commit that a found file belongs to.
+    pub(super) fn commit_of(&self, found: &Path) -> Option<String> {
+        let inside = found.strip_prefix(self.root.join("snapshots")).ok()?;
+        Some(inside.iter().next()?.to_str()?.to_owned())
     }
 
     pub(super) fn blob(&self, etag: &str) -> PathBuf {

@@ -2,24 +2,30 @@
 
 use std::path::{Path, PathBuf};
 
+use super::settings::RepoKind;
+
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     #[error(
-        "`{repo}` is not in the cache `{cache}`, and HF_HUB_OFFLINE forbids asking the Hub; unset it, or fetch the model first"
+        "`{repo}` is not in the cache `{cache}`, and HF_HUB_OFFLINE forbids asking the Hub; unset it, or fetch the {kind} first"
     )]
-    NotCached { repo: String, cache: PathBuf },
+    NotCached { kind: RepoKind, repo: String, cache: PathBuf },
     #[error(
-        "there is no model `{repo}` at {endpoint}, or it is private; check the name{}",
+        "there is no {kind} `{repo}` at {endpoint}, or it is private; check the name{}",
         if *.has_token { ", and that your token may read it" } else { ", or set `HF_TOKEN` to a token that may read it" }
     )]
-    NoRepo { repo: String, endpoint: String, has_token: bool },
+    NoRepo { kind: RepoKind, repo: String, endpoint: String, has_token: bool },
     #[error("`{repo}` has no revision `{revision}`; its page on the Hub lists branches and tags")]
     NoRevision { repo: String, revision: String },
     #[error(
-        "`{repo}` is gated: accept its terms at {endpoint}/{repo}{}",
+        "`{repo}` is gated: accept its terms at {page}{}",
         if *.has_token { ", with the account that your token belongs to" } else { ", then set `HF_TOKEN` to a token of yours" }
     )]
-    Gated { repo: String, endpoint: String, has_token: bool },
+    Gated { repo: String, page: String, has_token: bool },
+    #[error(
+        "{endpoint} does not know the token in `HF_TOKEN` (or the file that `huggingface-cli login` wrote); make a new one at {endpoint}/settings/tokens"
+    )]
+    BadToken { endpoint: String },
     #[error(
         "cannot get `{url}`: {problem}; check the network, or set `HF_ENDPOINT` to a mirror (what is here already stays)"
     )]

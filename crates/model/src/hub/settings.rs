@@ -58,14 +58,85 @@ impl fmt::Debug for HubSettings {
     }
 }
 
-/// A model on the Hub: `OWNER/NAME`, with `@REVISION` behind it for another branch, tag or commit than `main`, and `/FILE` for
+/// What a repository on the Hub holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RepoKind {
+    Model,
+    Dataset,
+}
+
+impl RepoKind {
+    /// As the Hub's addresses and the cache's folders have it.
+    pub(super) fn plural(self) -> &'static str {
+        match self {
+            RepoKind::Model => "models",
+            RepoKind::Dataset => "datasets",
+        }
+    }
+}
+
+impl fmt::Display for RepoKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RepoKind::Model => "model",
+            RepoKind::Dataset => "data set",
+        })
+    }
+}
+
+/// A repository on the Hub. A model is written `OWNER/NAME`, with `@REVISION` behind it for another branch, tag or commit than `main`, and `/FILE` for
 /// one file of many, e.g. `Qwen/Qwen3-0.6B-GGUF/Qwen3-0.6B-Q8_0.gguf`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repo {
+    pub kind: RepoKind,
     /// `OWNER/NAME`.
     pub id: String,
     pub revision: String,
     pub file: Option<String>,
+}
+
+impl Repo {
+    /// A file of a data set; the revision may have several parts, as `refs/convert/parquet` has.
+    ///
+    /// # Errors
+    /// Says which of the three cannot be one, and what it should look like.
+    pub fn dataset(id: &str, revision: &str, file: &str) -> Result<Self, String> {
+        let (owner, name) = id.split_once('/').unwrap_or_default();
+        if !is_plain(owner) || !is_plain(name) {
+            return Err(format!("`{id}` is no data set on the Hub; write OWNER/NAME"));
+        }
+        if !revision.split('/').all(is_plain) {
+            return Err(format!("`{revision}` is no revision; write a commit, a branch or a tag"));
+        }
+        if !file.split('/').all(is_plain) {
+            return Err(format!(
+                "`{file}` is no file of a data set; write it as its page shows it"
+            ));
+        }
+        let (id, revision, file) = (id.to_owned(), revision.to_owned(), Some(file.to_owned()));
+        Ok(Self { kind: RepoKind::Dataset, id, revision, file })
+    }
+
+    /// Where it is found with a browser.
+    pub fn page(&self, endpoint: &str) -> String {
+        match self.kind {
+            RepoKind::Model => format!("{endpoint}/{}", self.id),
+            RepoKind::Dataset => format!("{endpoint}/datasets/{}", self.id),
+        }
+    }
+
+    /// Whether the revision can never mean anything else.
+    pub(super) fn is_pinned(&self) -> bool {
+        self.revision.len() == 40 && self.revision.bytes().all(|byte| byte.is_ascii_hexdigit())
+    }
+}
+
+/// Each becomes a part of a path and of a URL.
+fn is_plain(part: &str) -> bool {
+    part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+        && !part.is_empty()
+        && !part.starts_with('.')
+        && !part.contains("..")
 }
 
 impl FromStr for Repo {
@@ -79,19 +150,13 @@ impl FromStr for Repo {
         let (owner, name) = parts.next().zip(parts.next()).ok_or_else(wrong)?;
         let file = parts.next().map(str::to_owned);
         let (name, revision) = name.split_once('@').unwrap_or((name, "main"));
-        // Each becomes a part of a path and of a URL.
-        let is_plain = |part: &str| {
-            part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-                && !part.is_empty()
-                && !part.starts_with('.')
-                && !part.contains("..")
-        };
         let parts_are_plain = [owner, name, revision].into_iter().all(is_plain);
         let file_is_plain = file.as_deref().is_none_or(|file| file.split('/').all(is_plain));
         if !(parts_are_plain && file_is_plain) {
             return Err(wrong());
         }
-        Ok(Self { id: format!("{owner}/{name}"), revision: revision.to_owned(), file })
+        let (id, revision) = (format!("{owner}/{name}"), revision.to_owned());
+        Ok(Self { kind: RepoKind::Model, id, revision, file })
     }
 }
 
@@ -160,6 +225,27 @@ mod tests {
         assert_eq!(full.to_string(), "Qwen/Q-GGUF@v1.0/sub/q.gguf");
         for path in ["qwen3", "./model", "../a/b", "/a/b", "a/../b", "a/b/../../c", "a/", "a b/c"] {
             assert!(repo(path).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn files_of_data_sets_are_read_and_paths_are_none() {
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        let repo = Repo::dataset("openai/gsm8k", commit, "main/test.parquet").expect("a file");
+        assert!(repo.is_pinned());
+        assert_eq!(repo.page("https://hub"), "https://hub/datasets/openai/gsm8k");
+        let branch = Repo::dataset("a/b", "refs/convert/parquet", "x.csv").expect("a file");
+        assert!(!branch.is_pinned());
+        for (id, revision, file) in [
+            ("gsm8k", "main", "x.csv"),
+            ("../b", "main", "x.csv"),
+            ("a/b/c", "main", "x.csv"),
+            ("a/b", "../main", "x.csv"),
+            ("a/b", "", "x.csv"),
+            ("a/b", "main", "/etc/x.csv"),
+            ("a/b", "main", "../x.csv"),
+        ] {
+            assert!(Repo::dataset(id, revision, file).is_err(), "{id} {revision} {file}");
         }
     }
 }
