@@ -1,7 +1,7 @@
 //! Benchmarks, answers, runs and what they measured.
 //!
 //! [`benchmark`] turns a name or a file into checked problems; [`arith`] is the one that needs no download: generated word
-//! problems with integer answers. [`runner`] makes the attempts. [`judge`] reads the answer out of a model's text and
+//! problems with integer answers. [`runner`] makes the attempts. [`judge()`] reads the answer out of a model's text and
 //! compares it with the gold one; [`score_pairs`] does that for a whole file. [`report`] says what a run measured, with
 //! [`statistics`], and [`compare`] what changed between two.
 
