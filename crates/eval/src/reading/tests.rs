@@ -142,11 +142,10 @@ fn the_text_of_a_choice_counts_when_it_is_one() {
 
 proptest! {
     #[test]
-    fn a_box_is_read_back(content in "[a-z0-9+*/=^ ]{1,30}") {
+    fn a_box_is_read_back(content in "[xyz]?[0-9+*/=^ ]{1,30}") {
         prop_assume!(!content.trim().is_empty());
         let said = format!("Some words before. \\boxed{{{content}}}");
-        let content = content.trim();
-        prop_assert_eq!(text(&said).as_deref(), Some(content));
+        prop_assert_eq!(text(&said), Some(content.trim().to_owned()));
     }
 
     #[test]
