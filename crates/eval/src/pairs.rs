@@ -191,7 +191,9 @@ fn pair(line: &Line, kind: Kind) -> Result<(Gold, String), String> {
                 other => Err(format!("`choices` has {}; give texts", kind_of(other))),
             })
             .collect::<Result<_, _>>()?,
-        Some(other) => return Err(format!("`choices` is {}; give a list of texts", kind_of(other))),
+        Some(other) => {
+            return Err(format!("`choices` is {}; give a list of texts", kind_of(other)));
+        }
     };
     Ok((Gold::Choice { letter, shown }, pred))
 }
@@ -220,12 +222,16 @@ mod tests {
 
     #[test]
     fn verdicts_keep_the_order_of_the_lines_over_many_chunks() {
-        let lines: String =
-            (0..10_000).map(|n| format!("{{\"gold\":\"{n}\",\"pred\":\"\\\\boxed{{{}}}\"}}\n", n / 2 * 2)).collect();
+        let lines: String = (0..10_000)
+            .map(|n| format!("{{\"gold\":\"{n}\",\"pred\":\"\\\\boxed{{{}}}\"}}\n", n / 2 * 2))
+            .collect();
         let (scoring, said) = scored(lines.as_bytes(), Kind::Math);
         assert_eq!((scoring.lines, scoring.equal, scoring.errors), (10_000, 5_000, 0));
         for (n, line) in said.iter().enumerate() {
-            assert_eq!((&line["gold"], &line["equal"]), (&n.to_string().into(), &(n % 2 == 0).into()));
+            assert_eq!(
+                (&line["gold"], &line["equal"]),
+                (&n.to_string().into(), &(n % 2 == 0).into())
+            );
         }
     }
 
@@ -235,11 +241,14 @@ mod tests {
         let (scoring, said) = scored(lines, Kind::Math);
         assert_eq!((scoring.lines, scoring.equal, scoring.errors, scoring.no_answer), (5, 1, 3, 1));
         let errors: Vec<_> = said.iter().filter_map(|line| line["error"].as_str()).collect();
-        assert_eq!(errors, [
-            "not an object; each line is an object with `gold` and `pred`",
-            "`gold` is null; give a text or a number",
-            "not UTF-8 from byte 1 on; convert the file",
-        ]);
+        assert_eq!(
+            errors,
+            [
+                "not an object; each line is an object with `gold` and `pred`",
+                "`gold` is null; give a text or a number",
+                "not UTF-8 from byte 1 on; convert the file",
+            ]
+        );
         assert_eq!(said[1]["line"], 3);
         assert_eq!(said[4]["how"], "no answer found");
     }

@@ -4,9 +4,8 @@ use agentflow_eval::{Gold, Outcome, judge};
 use serde_json::Value;
 
 /// Cases that their file marks as suspect, and that we decide otherwise, with the reason.
-const DECIDED_OTHERWISE: &[(&str, &str)] = &[
-    ("mv-197", "two boxes with junk between them are no list: the last box is the answer"),
-];
+const DECIDED_OTHERWISE: &[(&str, &str)] =
+    &[("mv-197", "two boxes with junk between them are no list: the last box is the answer")];
 
 fn cases(file: &str) -> Vec<Value> {
     let path = format!("{}/tests/cases/{file}", env!("CARGO_MANIFEST_DIR"));

@@ -153,7 +153,9 @@ impl Parser {
                     factors.is_empty() || matches!(*name, "frac" | "sqrt" | "binom")
                 }
                 Some(Kind::Sign('|')) => factors.is_empty(),
-                Some(Kind::Sign(sign)) => matches!(sign, '{' | '√' | '∞') || (*sign == '(' && factors.is_empty()),
+                Some(Kind::Sign(sign)) => {
+                    matches!(sign, '{' | '√' | '∞') || (*sign == '(' && factors.is_empty())
+                }
                 _ => false,
             };
             if !goes_on {
@@ -208,7 +210,8 @@ impl Parser {
         let mut rows = vec![Vec::new()];
         let mut cells = 0;
         loop {
-            if matches!(self.tokens.get(self.at).map(|t| &t.kind), Some(Kind::End(end)) if *end == name) {
+            if matches!(self.tokens.get(self.at).map(|t| &t.kind), Some(Kind::End(end)) if *end == name)
+            {
                 self.at += 1;
                 break;
             }

@@ -95,10 +95,12 @@ pub(crate) fn meaning(name: &str) -> Option<Meaning> {
         "quad" | "qquad" | "thinspace" | "enspace" | "enskip" | "medspace" | "thickspace"
         | "negthinspace" | "space" | "nobreakspace" | "hfill" | "hfil" | "allowbreak" | "par"
         | "noindent" | "smallskip" | "medskip" | "bigskip" => Space,
-        "left" | "right" | "middle" | "big" | "Big" | "bigg" | "Bigg" | "bigl" | "bigr" | "Bigl"
-        | "Bigr" | "biggl" | "biggr" | "Biggl" | "Biggr" => Size,
+        "left" | "right" | "middle" | "big" | "Big" | "bigg" | "Bigg" | "bigl" | "bigr"
+        | "Bigl" | "Bigr" | "biggl" | "biggr" | "Biggl" | "Biggr" => Size,
         "text" | "textbf" | "textit" | "textrm" | "textsf" | "texttt" | "mathrm" | "mbox"
-        | "hbox" | "operatorname" | "textnormal" | "emph" | "mathord" | "unit" | "textup" => Upright,
+        | "hbox" | "operatorname" | "textnormal" | "emph" | "mathord" | "unit" | "textup" => {
+            Upright
+        }
         "hspace" | "vspace" | "phantom" | "hphantom" | "vphantom" | "tag" | "label" | "color"
         | "textcolor" | "kern" | "hskip" | "mspace" => IgnoredWithArgument,
         "begin" | "end" => Meaning::Environment,

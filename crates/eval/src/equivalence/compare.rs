@@ -60,13 +60,19 @@ impl<'a> Comparison<'a> {
                 }
                 self.same_equation(gold, pred)
             }
-            (Value::Equation { .. }, Value::Equation { .. })
-            | (Value::Equation { .. }, Value::Assignment { .. })
-            | (Value::Assignment { .. }, Value::Equation { .. }) => self.same_equation(gold, pred),
+            (Value::Equation { .. }, Value::Equation { .. } | Value::Assignment { .. }) => {
+                self.same_equation(gold, pred)
+            }
+            (Value::Assignment { value, .. }, Value::Equation { right, .. }) => {
+                Ok(self.same_equation(gold, pred)? || self.equal(value, right)?)
+            }
             (Value::Assignment { value, .. }, other) => self.equal(value, other),
             (other, Value::Assignment { value, .. }) => self.equal(other, value),
-            // `m + n = 45` answers 45; but 1 does not answer `2x + z = 1`.
-            (_, Value::Equation { right, .. }) => self.equal(gold, right),
+            // `m + n = 45` answers 45; but 1 does not answer `2x + z = 1`, and `x - 5 = 0` not 0.
+            (_, Value::Equation { right, .. }) => {
+                let zero = matches!(&**right, Value::Scalar(scalar) if scalar.value.is_zero());
+                Ok(!zero && self.equal(gold, right)?)
+            }
             (Value::Scalar(a), Value::Scalar(b)) => self.same_scalar(a, b),
             (Value::Text(a), Value::Text(b)) => Ok(super::text::same_words(a, b)),
             (Value::Text(text), Value::Scalar(scalar))
@@ -84,7 +90,8 @@ impl<'a> Comparison<'a> {
                 let values: Vec<_> = record.iter().map(|(_, value)| value.clone()).collect();
                 self.pairwise(&values, items)
             }
-            (Value::Record(record), Value::Set(items)) | (Value::Set(items), Value::Record(record)) => {
+            (Value::Record(record), Value::Set(items))
+            | (Value::Set(items), Value::Record(record)) => {
                 let values: Vec<_> = record.iter().map(|(_, value)| value.clone()).collect();
                 self.same_set(&values, items)
             }
@@ -138,13 +145,17 @@ impl<'a> Comparison<'a> {
             },
             (Value::Named(a), Value::Named(b)) => Ok(a == b),
             // `{5}` for 5.
-            (Value::Set(items) | Value::List(items), other @ (Value::Scalar(_) | Value::Bracket { .. }))
-            | (other @ (Value::Scalar(_) | Value::Bracket { .. }), Value::Set(items) | Value::List(items)) => {
-                match &items[..] {
-                    [only] => self.equal(only, other),
-                    _ => Ok(false),
-                }
-            }
+            (
+                Value::Set(items) | Value::List(items),
+                other @ (Value::Scalar(_) | Value::Bracket { .. }),
+            )
+            | (
+                other @ (Value::Scalar(_) | Value::Bracket { .. }),
+                Value::Set(items) | Value::List(items),
+            ) => match &items[..] {
+                [only] => self.equal(only, other),
+                _ => Ok(false),
+            },
             _ => Ok(false),
         }
     }
@@ -252,7 +263,8 @@ impl<'a> Comparison<'a> {
                 if one.relation != other.relation || found {
                     continue;
                 }
-                let (x, y) = (one.difference.monic(self.atoms)?, other.difference.monic(self.atoms)?);
+                let (x, y) =
+                    (one.difference.monic(self.atoms)?, other.difference.monic(self.atoms)?);
                 let leading = |p: &super::algebra::Polynomial| {
                     p.terms.last_key_value().is_some_and(|(_, c)| c.is_negative())
                 };

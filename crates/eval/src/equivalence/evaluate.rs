@@ -18,13 +18,15 @@ pub(crate) struct Evaluator<'a> {
     pub(crate) atoms: &'a mut Atoms,
     /// What `±` stands for in this pass.
     pub(crate) minus: bool,
+    /// Inside an expression whose `±` is being expanded.
+    pub(crate) expanding: bool,
     /// Indices of series, bound to their values.
     pub(crate) bound: Vec<(String, Fraction)>,
 }
 
 impl<'a> Evaluator<'a> {
     pub(crate) fn new(atoms: &'a mut Atoms) -> Self {
-        Self { atoms, minus: false, bound: Vec::new() }
+        Self { atoms, minus: false, expanding: false, bound: Vec::new() }
     }
 
     /// An expression that is one number.
@@ -95,7 +97,11 @@ impl<'a> Evaluator<'a> {
                 let value = BigInt::parse_bytes(digits.as_bytes(), *base);
                 let value = BigRational::from_integer(value.ok_or(Unreadable::Syntax)?);
                 let value = Fraction::constant(value);
-                return Ok(Value::Scalar(Scalar { value, decimals: None, kind: ScalarKind::Based }));
+                return Ok(Value::Scalar(Scalar {
+                    value,
+                    decimals: None,
+                    kind: ScalarKind::Based,
+                }));
             }
             Node::Series { product, body, index, from, to } => {
                 self.series(*product, body, index, from, to)?
@@ -184,13 +190,18 @@ impl<'a> Evaluator<'a> {
                     (left.kind, left.value, right.value)
                 } else {
                     match (&left.kind, &right.kind) {
-                        (ScalarKind::Plain, kind @ (ScalarKind::Quantity(_) | ScalarKind::Degrees))
-                        | (kind @ (ScalarKind::Quantity(_) | ScalarKind::Degrees), ScalarKind::Plain) => {
-                            (kind.clone(), left.value, right.value)
-                        }
-                        (ScalarKind::Plain | ScalarKind::Percent, ScalarKind::Plain | ScalarKind::Percent) => {
-                            (ScalarKind::Plain, self.bare(left)?, self.bare(right)?)
-                        }
+                        (
+                            ScalarKind::Plain,
+                            kind @ (ScalarKind::Quantity(_) | ScalarKind::Degrees),
+                        )
+                        | (
+                            kind @ (ScalarKind::Quantity(_) | ScalarKind::Degrees),
+                            ScalarKind::Plain,
+                        ) => (kind.clone(), left.value, right.value),
+                        (
+                            ScalarKind::Plain | ScalarKind::Percent,
+                            ScalarKind::Plain | ScalarKind::Percent,
+                        ) => (ScalarKind::Plain, self.bare(left)?, self.bare(right)?),
                         (ScalarKind::Based, _) | (_, ScalarKind::Based) => {
                             (ScalarKind::Plain, left.value, right.value)
                         }
@@ -224,7 +235,13 @@ impl<'a> Evaluator<'a> {
         match (left, right) {
             (Value::Scalar(left), Value::Scalar(right)) => {
                 let (kind, a, b) = match (&left.kind, &right.kind) {
-                    (ScalarKind::Plain, ScalarKind::Percent) if left.value.as_rational().is_some_and(|v| v.denom().is_one() || left.decimals.is_some()) && right.value.as_rational() != Some(hundred()) => {
+                    (ScalarKind::Plain, ScalarKind::Percent)
+                        if left
+                            .value
+                            .as_rational()
+                            .is_some_and(|v| v.denom().is_one() || left.decimals.is_some())
+                            && right.value.as_rational() != Some(hundred()) =>
+                    {
                         (ScalarKind::Plain, left.value.clone(), self.bare(right)?)
                     }
                     // `k · 100 %` states a percentage.
@@ -282,7 +299,8 @@ impl<'a> Evaluator<'a> {
                 if matches!(exponent, Node::Symbol(s) | Node::Text(s) if s == "T" || s == "t") {
                     return Ok(Value::Matrix(super::matrix::transposed(&rows)));
                 }
-                let power = self.scalar(exponent)?.as_rational().and_then(|p| p.to_integer().to_u32());
+                let power =
+                    self.scalar(exponent)?.as_rational().and_then(|p| p.to_integer().to_u32());
                 let power = power.filter(|p| (1..=16).contains(p)).ok_or(Unreadable::Bound)?;
                 let mut product = rows.clone();
                 for _ in 1..power {
@@ -330,6 +348,7 @@ impl<'a> Evaluator<'a> {
             "floor" => first.floor(false, atoms),
             "ceil" => first.floor(true, atoms),
             "factorial" => first.factorial(atoms),
+            "gamma" => first.gamma(atoms),
             "binom" => first.binomial(arguments.get(1).ok_or(Unreadable::Syntax)?, atoms),
             "gcd" => common(&arguments, false, atoms),
             "lcm" => common(&arguments, true, atoms),
@@ -347,7 +366,8 @@ impl<'a> Evaluator<'a> {
         from: &Node,
         to: &Node,
     ) -> Read<Fraction> {
-        let whole = |f: Fraction| f.as_rational().filter(|f| f.is_integer()).and_then(|f| f.to_i64());
+        let whole =
+            |f: Fraction| f.as_rational().filter(|f| f.is_integer()).and_then(|f| f.to_i64());
         let from = whole(self.scalar(from)?).ok_or(Unreadable::Syntax)?;
         let to = whole(self.scalar(to)?).ok_or(Unreadable::Syntax)?;
         if to.saturating_sub(from) > SERIES || from.unsigned_abs() > 1 << 32 {

@@ -55,7 +55,10 @@ pub(crate) fn compare(gold: Candidate<'_>, pred: Candidate<'_>) -> Option<String
         return Some("same text but for notation".into());
     }
     // Choices and names of one letter are the same in any case, unless they are variables.
-    if !(gold.math && pred.math) && is_letter(g) && text::plain(g).eq_ignore_ascii_case(&text::plain(p)) {
+    if !(gold.math && pred.math)
+        && is_letter(g)
+        && text::plain(g).eq_ignore_ascii_case(&text::plain(p))
+    {
         return Some("same letter".into());
     }
     let golds = readings(gold);
@@ -87,6 +90,11 @@ pub(crate) fn is_mathematical_word(word: &str) -> bool {
     command::word(word).is_some() || unit::Unit::of_word(word).is_some()
 }
 
+/// Whether a text is a unit of measurement, such as `m²`.
+pub(crate) fn is_unit(text: &str) -> bool {
+    matches!(unit::Unit::read(text), unit::Unit::Measure { .. })
+}
+
 /// Whether two texts are the same but for notation and, in words, case.
 pub(crate) fn is_same_text(a: &str, b: &str) -> bool {
     text::same_words(a, b)
@@ -107,7 +115,8 @@ fn readings(candidate: Candidate<'_>) -> Vec<Node> {
         if after == 3 && before <= 3 {
             kinds.push(Commas::Swapped);
         }
-        let clear = after >= 2 && (after != 3 || before > 3 || text.trim_start_matches('-').starts_with("0,"));
+        let clear = after >= 2
+            && (after != 3 || before > 3 || text.trim_start_matches('-').starts_with("0,"));
         if !candidate.math && text.matches(',').count() == 1 && clear {
             kinds.push(Commas::Decimal);
         }

@@ -120,7 +120,8 @@ impl Scanner<'_> {
                 let spaces = ["\\,", "\\ ", "\\;", "~", "\u{2009}", "\u{202f}", "\u{a0}", " ", "'"];
                 self.group(&spaces, false)
             });
-            let group = group.or_else(|| if thousands { self.group(&[",", "，"], false) } else { None });
+            let group =
+                group.or_else(|| if thousands { self.group(&[",", "，"], false) } else { None });
             match group {
                 Some(group) => digits.push_str(&group),
                 None => return,
@@ -166,7 +167,8 @@ impl Scanner<'_> {
         let rest = self.rest();
         for point in [".", "{.}", "．", "{,}"] {
             if let Some(after) = rest.strip_prefix(point) {
-                let repeats = repeating_mark(after).is_some() || repeating_brackets(after).is_some();
+                let repeats =
+                    repeating_mark(after).is_some() || repeating_brackets(after).is_some();
                 if starts_with_digit(after) || (repeats && point == ".") {
                     return Some(point.len());
                 }
@@ -217,10 +219,11 @@ impl Scanner<'_> {
 }
 
 fn repeating_mark(text: &str) -> Option<(String, usize)> {
-    let inside = ["\\overline{", "\\bar{", "\\dot{", "\\overline", "\\bar"].iter().find_map(|mark| {
-        let braced = mark.ends_with('{');
-        text.strip_prefix(mark).map(|inside| (inside.trim_start(), braced))
-    });
+    let inside =
+        ["\\overline{", "\\bar{", "\\dot{", "\\overline", "\\bar"].iter().find_map(|mark| {
+            let braced = mark.ends_with('{');
+            text.strip_prefix(mark).map(|inside| (inside.trim_start(), braced))
+        });
     let (inside, braced) = inside?;
     let length = inside.bytes().take_while(u8::is_ascii_digit).count();
     let taken = if braced { length } else { length.min(1) };

@@ -167,7 +167,8 @@ impl Parser {
                     // Digits only as indices, or in the argument of a function: f(2), never (1, 2) alone.
                     let index = at > 0 && tokens[at - 1].kind == Kind::Sign('_');
                     let braced = at > 1 && tokens[at - 2].kind == Kind::Sign('_');
-                    let argument = depth > 0 && letters && !matches!(tokens[0].kind, Kind::Sign('('));
+                    let argument =
+                        depth > 0 && letters && !matches!(tokens[0].kind, Kind::Sign('('));
                     if !(index || braced || argument) {
                         return None;
                     }

@@ -113,7 +113,8 @@ impl Comparison<'_> {
             let (Some(x), Some(y)) = (a.at(self.atoms, 0), b.at(self.atoms, 0)) else {
                 return Ok(false);
             };
-            let real = x.im.abs() < 1e-12 * x.norm() + 1e-300 && y.im.abs() < 1e-12 * y.norm() + 1e-300;
+            let real =
+                x.im.abs() < 1e-12 * x.norm() + 1e-300 && y.im.abs() < 1e-12 * y.norm() + 1e-300;
             let close = real && close_decimal(x.re, y.re, (x.re - y.re).abs(), decimals);
             self.rounded |= close;
             return Ok(close);
@@ -144,9 +145,9 @@ impl Comparison<'_> {
             let close = gap <= 1e-9 * x.norm().max(y.norm());
             // Values near zero are compared with the terms that they are sums of.
             let vanishes = || {
-                difference.and_then(|d| d.at(self.atoms, point)).is_some_and(|(value, size)| {
-                    value.norm() <= ROUNDING * size
-                })
+                difference
+                    .and_then(|d| d.at(self.atoms, point))
+                    .is_some_and(|(value, size)| value.norm() <= ROUNDING * size)
             };
             if !(close || vanishes()) {
                 return Ok(false);

@@ -15,13 +15,16 @@ impl Evaluator<'_> {
     /// # Errors
     /// If it has no value, or one past the bounds.
     pub(crate) fn value(&mut self, node: &Node) -> Read<Value> {
-        if !matches!(node, Node::List { .. } | Node::Set(_)) && node.has_plus_minus() {
+        let several = matches!(node, Node::List { .. } | Node::Set(_));
+        if !several && !self.expanding && node.has_plus_minus() {
+            self.expanding = true;
             self.minus = false;
-            let plus = self.one_value(node)?;
+            let plus = self.one_value(node);
             self.minus = true;
             let minus = self.one_value(node);
             self.minus = false;
-            return Ok(Value::List(vec![plus, minus?]));
+            self.expanding = false;
+            return Ok(Value::List(vec![plus?, minus?]));
         }
         self.one_value(node)
     }
@@ -74,7 +77,8 @@ impl Evaluator<'_> {
 
     fn list(&mut self, items: &[Node], joined: Joined) -> Read<Value> {
         let values = self.values(items)?;
-        if values.iter().any(|value| matches!(value, Value::Region { .. } | Value::Inequalities(_))) {
+        if values.iter().any(|value| matches!(value, Value::Region { .. } | Value::Inequalities(_)))
+        {
             return self.conditions(values, joined);
         }
         let names: Vec<&str> = values
@@ -182,10 +186,14 @@ impl Evaluator<'_> {
         if let ['∈' | '∉'] = operators {
             let set = self.value(last)?;
             return match (region_of(&set, self.atoms)?, operators) {
-                (Some(region), ['∈']) if matches!(set, Value::Region { .. } | Value::Bracket { .. }) => {
+                (Some(region), ['∈'])
+                    if matches!(set, Value::Region { .. } | Value::Bracket { .. }) =>
+                {
                     Ok(Value::Region { region, variable: Some(name.to_owned()) })
                 }
-                (_, ['∈']) => Ok(Value::Assignment { name: name.to_owned(), value: Box::new(set) }),
+                (_, ['∈']) => {
+                    Ok(Value::Assignment { name: name.to_owned(), value: Box::new(set) })
+                }
                 (Some(region), _) => {
                     let region = region.complement(self.atoms)?;
                     Ok(Value::Region { region, variable: Some(name.to_owned()) })
@@ -274,7 +282,11 @@ impl Evaluator<'_> {
             variable = Some(atom);
             let zero = constant.negated().over(&slope, self.atoms)?;
             let Some(falls) = slope.constant_sign(self.atoms) else { return Ok(None) };
-            let end = if *relation == '≥' { End::closed(zero.clone()) } else { End::open(zero.clone()) };
+            let end = if *relation == '≥' {
+                End::closed(zero.clone())
+            } else {
+                End::open(zero.clone())
+            };
             let solutions = match relation {
                 '=' => Region(vec![Interval::point(zero)]),
                 '≠' => Region(vec![Interval::point(zero)]).complement(self.atoms)?,
@@ -294,10 +306,7 @@ impl Evaluator<'_> {
 }
 
 /// Slope and constant of a polynomial that is linear in its only variable.
-fn linear(
-    polynomial: &Polynomial,
-    atoms: &mut Atoms,
-) -> Read<Option<(usize, Fraction, Fraction)>> {
+fn linear(polynomial: &Polynomial, atoms: &mut Atoms) -> Read<Option<(usize, Fraction, Fraction)>> {
     let mut variable = None;
     let (mut slope, mut constant) = (Polynomial::zero(), Polynomial::zero());
     for (monomial, coefficient) in &polynomial.terms {

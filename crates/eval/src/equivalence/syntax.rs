@@ -15,7 +15,10 @@ pub(crate) enum Node {
     /// Factors; divisors are marked.
     Product(Vec<(Factor, Node)>),
     Power(Box<Node>, Box<Node>),
-    Root { radicand: Box<Node>, degree: Option<Box<Node>> },
+    Root {
+        radicand: Box<Node>,
+        degree: Option<Box<Node>>,
+    },
     /// A function that is known, with its base or superscript-free arguments.
     Call(&'static str, Vec<Node>),
     /// A function that only the text knows: f(x).
@@ -27,17 +30,35 @@ pub(crate) enum Node {
     /// Digits in a base.
     Based(String, u32),
     /// A sum or product with bounds: the body, its index, from, to.
-    Series { product: bool, body: Box<Node>, index: String, from: Box<Node>, to: Box<Node> },
+    Series {
+        product: bool,
+        body: Box<Node>,
+        index: String,
+        from: Box<Node>,
+        to: Box<Node>,
+    },
     /// `(…)`, `[…]`, `]…[` with commas in them, or one item between unlike brackets.
-    Bracket { open: char, close: char, items: Vec<Node> },
+    Bracket {
+        open: char,
+        close: char,
+        items: Vec<Node>,
+    },
     Set(Vec<Node>),
     /// `{x | condition}`.
     Builder(Box<Node>),
     /// Items without brackets, and what joined them.
-    List { items: Vec<Node>, joined: Joined },
+    List {
+        items: Vec<Node>,
+        joined: Joined,
+    },
     Matrix(Vec<Vec<Node>>),
     /// `a < b ≤ c`: one operator between each two sides. `named`: the first side is only a name.
-    Relation { sides: Vec<Node>, operators: Vec<char>, named: bool, name: String },
+    Relation {
+        sides: Vec<Node>,
+        operators: Vec<char>,
+        named: bool,
+        name: String,
+    },
     /// ∪, ∩ or ∖ between sets.
     Sets(Vec<Node>, Vec<char>),
     Ratio(Vec<Node>),

@@ -23,7 +23,9 @@ impl Parser {
             terms.push((sign, self.product()?));
         }
         match (terms.len(), terms.first()) {
-            (1, Some((Sign::Plus, _))) => terms.pop().map(|(_, node)| node).ok_or(Unreadable::Syntax),
+            (1, Some((Sign::Plus, _))) => {
+                terms.pop().map(|(_, node)| node).ok_or(Unreadable::Syntax)
+            }
             _ => Ok(Node::Sum(terms)),
         }
     }
@@ -37,9 +39,10 @@ impl Parser {
             sign = Some(match (sign.unwrap_or(Sign::Plus), next) {
                 (Sign::Plus, '+') | (Sign::Minus, '-') => Sign::Plus,
                 (Sign::Plus, '-') | (Sign::Minus, '+') => Sign::Minus,
-                (Sign::PlusMinus, '-') | (Sign::MinusPlus, '+') | (Sign::Plus, '∓') | (Sign::Minus, '±') => {
-                    Sign::MinusPlus
-                }
+                (Sign::PlusMinus, '-')
+                | (Sign::MinusPlus, '+')
+                | (Sign::Plus, '∓')
+                | (Sign::Minus, '±') => Sign::MinusPlus,
                 _ => Sign::PlusMinus,
             });
         }
@@ -58,7 +61,7 @@ impl Parser {
                     self.at += 1;
                     factors.push((Factor::Over, self.signed_power()?));
                 }
-                _ if self.starts_operand() => {
+                _ if self.starts_operand() && !self.unit_follows(&factors) => {
                     if self.mixed_number(&mut factors)? {
                         continue;
                     }
@@ -72,6 +75,18 @@ impl Parser {
             _ => Node::Product(factors),
         };
         self.marks(node)
+    }
+
+    /// `2π cm`: a unit behind factors that make a value.
+    fn unit_follows(&self, factors: &[(Factor, Node)]) -> bool {
+        match self.tokens.get(self.at).map(|token| &token.kind) {
+            Some(Kind::Word(word)) => {
+                Unit::of_word(word).is_some() && factors.iter().any(|(_, factor)| is_value(factor))
+            }
+            // `5 min`: the function is named at the end of no answer.
+            Some(Kind::Command("min")) => self.at + 1 == self.tokens.len(),
+            _ => false,
+        }
     }
 
     /// A factor behind `*` or `/` may carry a sign.
@@ -98,7 +113,10 @@ impl Parser {
             }
             Kind::Number(literal) => {
                 let numerator = literal.clone();
-                if numerator.digits.is_none() && numerator.decimals.is_none() && !numerator.value.is_integer() {
+                if numerator.digits.is_none()
+                    && numerator.decimals.is_none()
+                    && !numerator.value.is_integer()
+                {
                     // A single character such as ½.
                     self.at += 1;
                     Some(Node::Number(numerator))
@@ -232,6 +250,9 @@ impl Parser {
                     let unit = Unit::read(text);
                     Node::Quantity(Box::new(node), unit)
                 }
+                Some((Kind::Command("min"), _)) if self.at + 1 == self.tokens.len() => {
+                    Node::Quantity(Box::new(node), Unit::read("min"))
+                }
                 Some((Kind::Word(word), spaced)) => {
                     // `5 cm`, `5cm`; `5 m` only where the letter stands apart at the end.
                     let alone = spaced
@@ -336,6 +357,9 @@ impl Parser {
         // Words are prose, not products.
         if letters.len() > 5 {
             return Err(Unreadable::Syntax);
+        }
+        if word == "Γ" && self.eat('(') {
+            return Ok(Node::Call("gamma", self.arguments(')')?));
         }
         if let Some(last) = letters.last_mut() {
             if self.sign() == Some('_') {
@@ -513,7 +537,12 @@ impl Parser {
                     sides[0] = last;
                 }
                 let named = true;
-                Node::Builder(Box::new(Node::Relation { sides, operators, named, name: String::new() }))
+                Node::Builder(Box::new(Node::Relation {
+                    sides,
+                    operators,
+                    named,
+                    name: String::new(),
+                }))
             }
             node => Node::Set(vec![node]),
         })

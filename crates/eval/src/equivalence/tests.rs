@@ -7,7 +7,11 @@ use super::{Candidate, compare};
 fn same(a: &str, b: &str) -> bool {
     let candidate = |text| Candidate { text, math: true };
     let (there, back) = (compare(candidate(a), candidate(b)), compare(candidate(b), candidate(a)));
-    assert_eq!(there.is_some(), back.is_some(), "not symmetric: `{a}` and `{b}`: {there:?}, {back:?}");
+    assert_eq!(
+        there.is_some(),
+        back.is_some(),
+        "not symmetric: `{a}` and `{b}`: {there:?}, {back:?}"
+    );
     there.is_some()
 }
 
@@ -107,6 +111,8 @@ fn polynomials_and_fractions() {
         ("\\binom{n}{2}", "\\frac{n(n-1)}{2}", true),
         ("\\binom{10}{3}", "120", true),
         ("5!", "120", true),
+        ("\\Gamma(5)", "24", true),
+        ("\\Gamma\\left(\\frac12\\right)", "\\sqrt\\pi", true),
         ("{1 \\over 2}", "0.5", true),
         ("\\sum_{k=1}^{10} k", "55", true),
         ("\\lfloor 2.7 \\rfloor", "2", true),
@@ -163,9 +169,21 @@ fn collections() {
         ("p=5,q=2;p=7,q=2", "(5,2),(7,2)", true),
         ("\\emptyset", "\\{\\}", true),
         ("\\begin{pmatrix}1\\\\2\\end{pmatrix}", "(1,2)", true),
-        ("\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}", "\\begin{bmatrix}1&2\\\\3&4\\end{bmatrix}", true),
-        ("\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}", "\\begin{pmatrix}1&3\\\\2&4\\end{pmatrix}", false),
-        ("2\\begin{pmatrix}1&0\\\\0&1\\end{pmatrix}", "\\begin{pmatrix}2&0\\\\0&2\\end{pmatrix}", true),
+        (
+            "\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}",
+            "\\begin{bmatrix}1&2\\\\3&4\\end{bmatrix}",
+            true,
+        ),
+        (
+            "\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}",
+            "\\begin{pmatrix}1&3\\\\2&4\\end{pmatrix}",
+            false,
+        ),
+        (
+            "2\\begin{pmatrix}1&0\\\\0&1\\end{pmatrix}",
+            "\\begin{pmatrix}2&0\\\\0&2\\end{pmatrix}",
+            true,
+        ),
         ("\\begin{vmatrix}1&2\\\\3&4\\end{vmatrix}", "-2", true),
         ("3:2", "6:4", true),
         ("3:2", "2:3", false),
@@ -242,6 +260,11 @@ fn words() {
         ("\\text{even}", "odd", false),
         ("\\text{E}", "E", true),
         ("d", "\\text{E}", false),
+        ("\\frac{1}{23}", "\\frac{12}{3}", false),
+        ("1 1/2", "11/2", false),
+        ("5!", "5", false),
+        ("2*3", "23", false),
+        ("x^{1}0", "x^{10}", false),
     ]);
 }
 
@@ -255,7 +278,18 @@ fn hostile_input_ends() {
     let long = "1+".repeat(500_000);
     let fractions = "\\frac".repeat(700);
     let sums = "(x+y+z+w+a+b+c+d)^9 (a+b+c+d+e+f+g)^9";
-    for text in [&nested[..], &brackets, &signs, &marks, &powers, &long, &fractions, sums, "10**10**10", "9!!!!"] {
+    for text in [
+        &nested[..],
+        &brackets,
+        &signs,
+        &marks,
+        &powers,
+        &long,
+        &fractions,
+        sums,
+        "10**10**10",
+        "9!!!!",
+    ] {
         let _ = same(text, "1");
         let _ = same(text, "(x+y+z)^{24}");
     }
@@ -264,8 +298,10 @@ fn hostile_input_ends() {
 proptest! {
     #[test]
     fn integers_are_equal_to_themselves_only(a in -1_000_000i64..1_000_000, b in -1_000_000i64..1_000_000) {
-        prop_assert!(same(&a.to_string(), &format!("+{a}.0").replace("+-", "-")));
-        prop_assert_eq!(same(&a.to_string(), &b.to_string()), a == b);
+        let (plain, other) = (a.to_string(), b.to_string());
+        let decimal = format!("{a}.0");
+        prop_assert!(same(&plain, &decimal));
+        prop_assert_eq!(same(&plain, &other), a == b);
     }
 
     #[test]
@@ -279,7 +315,9 @@ proptest! {
 
     #[test]
     fn roots_rationalise(a in 1i64..50, n in 2i64..60) {
-        prop_assert!(same(&format!("\\frac{{{a}}}{{\\sqrt{{{n}}}}}"), &format!("\\frac{{{a}\\sqrt{{{n}}}}}{{{n}}}")));
+        let quotient = format!("\\frac{{{a}}}{{\\sqrt{{{n}}}}}");
+        let rational = format!("\\frac{{{a}\\sqrt{{{n}}}}}{{{n}}}");
+        prop_assert!(same(&quotient, &rational));
     }
 
     #[test]
@@ -297,8 +335,60 @@ proptest! {
 
 /// Pieces of LaTeX, whole and broken.
 const PARTS: &[&str] = &[
-    "\\frac", "{", "}", "1", "2", "x", "\\sqrt", "[3]", "(", ")", "[", "]", ",", "^", "_", "\\left", "\\right", "\\pi",
-    "\\sin", "\\log", "+", "-", "=", "<", "\\le", "\\cup", "\\infty", "\\pm", "!", "%", "^\\circ", "\\text{ cm}",
-    "\\begin{pmatrix}", "\\end{pmatrix}", "&", "\\\\", "\\{", "\\}", "|", "\\binom", "10^{9}", "0.5", "\\overline{3}",
-    "e", "i", " and ", "\\text{or}", ":", "/", "*", "½", "√", "1,000", "\\$", "\\!", "\\,",
+    "\\frac",
+    "{",
+    "}",
+    "1",
+    "2",
+    "x",
+    "\\sqrt",
+    "[3]",
+    "(",
+    ")",
+    "[",
+    "]",
+    ",",
+    "^",
+    "_",
+    "\\left",
+    "\\right",
+    "\\pi",
+    "\\sin",
+    "\\log",
+    "+",
+    "-",
+    "=",
+    "<",
+    "\\le",
+    "\\cup",
+    "\\infty",
+    "\\pm",
+    "!",
+    "%",
+    "^\\circ",
+    "\\text{ cm}",
+    "\\begin{pmatrix}",
+    "\\end{pmatrix}",
+    "&",
+    "\\\\",
+    "\\{",
+    "\\}",
+    "|",
+    "\\binom",
+    "10^{9}",
+    "0.5",
+    "\\overline{3}",
+    "e",
+    "i",
+    " and ",
+    "\\text{or}",
+    ":",
+    "/",
+    "*",
+    "½",
+    "√",
+    "1,000",
+    "\\$",
+    "\\!",
+    "\\,",
 ];

@@ -77,13 +77,14 @@ struct Lexer<'a> {
 impl<'a> Lexer<'a> {
     fn step(&mut self) -> Read<()> {
         let Some(first) = self.rest.chars().next() else { return Ok(()) };
-        if first.is_whitespace() || matches!(first, '\u{200b}' | '\u{2061}'..='\u{2064}' | '\u{feff}') {
+        if first.is_whitespace()
+            || matches!(first, '\u{200b}' | '\u{2061}'..='\u{2064}' | '\u{feff}')
+        {
             self.skip(first.len_utf8());
             self.spaced = true;
             return Ok(());
         }
-        if let Some((literal, length)) =
-            number::literal(self.rest, self.commas, self.brackets > 0)?
+        if let Some((literal, length)) = number::literal(self.rest, self.commas, self.brackets > 0)?
         {
             self.skip(length);
             self.push(Kind::Number(literal));
@@ -128,10 +129,11 @@ impl<'a> Lexer<'a> {
             return Ok(());
         }
         let sign = match first {
-            '+' | '-' | '*' | '/' | '^' | '_' | '!' | '\'' | '|' | ',' | ';' | ':' | '=' | '<' | '>'
-            | '(' | ')' | '[' | ']' | '{' | '}' | '%' | '&' | '$' => first,
-            '√' | '∞' | '±' | '∓' | '≤' | '≥' | '≠' | '≈' | '≡' | '∈' | '∉' | '∪' | '∩' | '∖' | '∅'
-            | '°' | '…' | '→' | '€' | '£' | '¥' | '⌊' | '⌋' | '⌈' | '⌉' | '‖' | '∛' | '∜' | '∧' | '∨' => first,
+            '+' | '-' | '*' | '/' | '^' | '_' | '!' | '\'' | '|' | ',' | ';' | ':' | '=' | '<'
+            | '>' | '(' | ')' | '[' | ']' | '{' | '}' | '%' | '&' | '$' => first,
+            '√' | '∞' | '±' | '∓' | '≤' | '≥' | '≠' | '≈' | '≡' | '∈' | '∉' | '∪' | '∩' | '∖'
+            | '∅' | '°' | '…' | '→' | '€' | '£' | '¥' | '⌊' | '⌋' | '⌈' | '⌉' | '‖' | '∛' | '∜'
+            | '∧' | '∨' => first,
             '−' | '–' | '—' | '‐' | '‑' | '﹣' => '-',
             '×' | '·' | '⋅' | '∙' | '•' | '∗' | '✕' => '*',
             '÷' | '⁄' | '∕' => '/',
@@ -357,7 +359,9 @@ impl<'a> Lexer<'a> {
             self.push(Kind::Command(name));
             return Ok(());
         }
-        let starts_with_digit = inner.trim_start_matches(['-', '$', '(', '\\']).starts_with(|c: char| c.is_ascii_digit());
+        let starts_with_digit = inner
+            .trim_start_matches(['-', '$', '(', '\\'])
+            .starts_with(|c: char| c.is_ascii_digit());
         let connected = words.starts_with("and ") || words.starts_with("or ");
         if starts_with_digit || connected {
             return self.nested(words);

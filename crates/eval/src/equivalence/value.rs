@@ -9,7 +9,11 @@ pub(crate) enum Value {
     Scalar(Scalar),
     Text(String),
     /// `(1, 2)`, `[0, 1)`: a point, a list or an interval; which, the other side decides.
-    Bracket { open: char, close: char, items: Vec<Value> },
+    Bracket {
+        open: char,
+        close: char,
+        items: Vec<Value>,
+    },
     /// Items without brackets: in any order against a set or another list, in this order against a tuple.
     List(Vec<Value>),
     /// `x = 1, y = 2`: in this order against a tuple, by name against its like.
@@ -17,11 +21,20 @@ pub(crate) enum Value {
     Set(Vec<Value>),
     Matrix(Vec<Vec<Fraction>>),
     /// Real numbers that satisfy a condition; `variable` where the condition named one.
-    Region { region: Region, variable: Option<String> },
+    Region {
+        region: Region,
+        variable: Option<String>,
+    },
     /// `x = 5` with a name on the left, which does not count against a plain value.
-    Assignment { name: String, value: Box<Value> },
+    Assignment {
+        name: String,
+        value: Box<Value>,
+    },
     /// Both sides' difference, which is zero; `right` is what stood behind the last sign.
-    Equation { difference: Polynomial, right: Box<Value> },
+    Equation {
+        difference: Polynomial,
+        right: Box<Value>,
+    },
     /// Differences that are positive (strict) or not negative.
     Inequalities(Vec<Inequality>),
     Ratio(Vec<Fraction>),

@@ -39,7 +39,9 @@ pub(super) fn last(text: &str, strong_only: bool) -> Option<Answer> {
         places.extend(found.map(|(at, phrase)| (at + phrase.len(), anchor)));
     }
     // Of phrases that end together ("final answer" and "answer") the longest.
-    places.sort_by_key(|(at, anchor)| (std::cmp::Reverse(*at), std::cmp::Reverse(anchor.phrase.len())));
+    places.sort_by_key(|(at, anchor)| {
+        (std::cmp::Reverse(*at), std::cmp::Reverse(anchor.phrase.len()))
+    });
     let found = places.iter().take(OCCURRENCES).find_map(|(at, anchor)| {
         let (text, math) = read(&text[*at..], anchor)?;
         Some((*at, Answer { text, math, how: anchor.how }))
@@ -85,7 +87,9 @@ fn announced(after: &str, bare: bool) -> Option<(String, bool)> {
     let colon = sentence.trim_start().starts_with([':', '*']);
     let mut tail = sentence;
     for _ in 0..4 {
-        let Some((_, rest)) = tail.split_once(" is ").or_else(|| tail.split_once(" is:")) else { break };
+        let Some((_, rest)) = tail.split_once(" is ").or_else(|| tail.split_once(" is:")) else {
+            break;
+        };
         if let Some(found) = expression::first(rest).filter(|_| !is_negated(rest)) {
             return Some(found);
         }
@@ -98,7 +102,8 @@ fn announced(after: &str, bare: bool) -> Option<(String, bool)> {
         return Some((found.text, found.math));
     }
     // Words: "Answer: Evelyn".
-    let words = sentence.trim_matches(|c: char| c.is_whitespace() || matches!(c, ':' | '*' | '.' | '"'));
+    let words =
+        sentence.trim_matches(|c: char| c.is_whitespace() || matches!(c, ':' | '*' | '.' | '"'));
     let few = !words.is_empty() && words.split_whitespace().count() <= 6;
     few.then(|| (words.to_owned(), false))
 }
@@ -121,7 +126,8 @@ fn tagged(content: &str, how: &'static str) -> Option<(String, bool)> {
 fn json(after: &str) -> Option<(String, bool)> {
     let after = after.trim_start();
     let end = floor(after, 4_000);
-    let mut stream = serde_json::Deserializer::from_str(&after[..end]).into_iter::<serde_json::Value>();
+    let mut stream =
+        serde_json::Deserializer::from_str(&after[..end]).into_iter::<serde_json::Value>();
     let text = match stream.next() {
         Some(Ok(serde_json::Value::String(text))) => text,
         Some(Ok(serde_json::Value::Number(number))) => number.to_string(),
@@ -159,14 +165,26 @@ fn bold(text: &str) -> Option<(usize, Answer)> {
 fn is_negated(sentence: &str) -> bool {
     let start = sentence.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '*' | ':'));
     let lower = start[..floor(start, 24)].to_ascii_lowercase();
-    ["is not", "isn't", "cannot", "can't", "not ", "is never", "was not", "wasn't", "must not", "should not"]
-        .iter()
-        .any(|negation| lower.starts_with(negation))
+    [
+        "is not",
+        "isn't",
+        "cannot",
+        "can't",
+        "not ",
+        "is never",
+        "was not",
+        "wasn't",
+        "must not",
+        "should not",
+    ]
+    .iter()
+    .any(|negation| lower.starts_with(negation))
 }
 
 /// Up to the full stop or the end of the line that has anything on it.
 fn sentence(text: &str) -> &str {
-    let lead = text.len() - text.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '*' | ':')).len();
+    let lead = text.len()
+        - text.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '*' | ':')).len();
     let body = &text[lead..floor(text, lead + 2_000).max(lead)];
     let end = body
         .match_indices(['.', '\n', '?', '!'])
@@ -179,7 +197,8 @@ fn sentence(text: &str) -> &str {
 
 /// The lines up to the next empty one, from the first that has anything on it.
 fn paragraph(text: &str) -> &str {
-    let lead = text.len() - text.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '*' | ':')).len();
+    let lead = text.len()
+        - text.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '*' | ':')).len();
     let end = text[lead..].find("\n\n").map_or(text.len(), |end| lead + end);
     &text[..floor(text, end.min(lead + 4_000))]
 }

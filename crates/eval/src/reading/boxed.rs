@@ -120,12 +120,13 @@ fn joins(between: &str) -> bool {
         return false;
     }
     let plain = [
-        "\\quad", "\\qquad", "\\text", "\\mathrm", "\\(", "\\)", "\\[", "\\]", "\\,", "\\;", "\\ ", "$",
-        "{", "}", "*",
+        "\\quad", "\\qquad", "\\text", "\\mathrm", "\\(", "\\)", "\\[", "\\]", "\\,", "\\;", "\\ ",
+        "$", "{", "}", "*",
     ]
     .iter()
     .fold(between.to_ascii_lowercase(), |text, mark| text.replace(mark, " "));
-    let words: Vec<&str> = plain.split(|c: char| c.is_whitespace()).filter(|w| !w.is_empty()).collect();
+    let words: Vec<&str> =
+        plain.split(|c: char| c.is_whitespace()).filter(|w| !w.is_empty()).collect();
     if words.iter().all(|word| matches!(*word, "," | "and" | "or" | ",and" | "&")) {
         return true;
     }
@@ -141,8 +142,24 @@ fn joins(between: &str) -> bool {
 fn corrects(word: &str) -> bool {
     matches!(
         word,
-        "but" | "wait" | "no" | "not" | "instead" | "hence" | "so" | "thus" | "therefore" | "then"
-            | "actually" | "correct" | "wrong" | "is" | "check" | "simplify" | "simplifies" | "hmm"
+        "but"
+            | "wait"
+            | "no"
+            | "not"
+            | "instead"
+            | "hence"
+            | "so"
+            | "thus"
+            | "therefore"
+            | "then"
+            | "actually"
+            | "correct"
+            | "wrong"
+            | "is"
+            | "check"
+            | "simplify"
+            | "simplifies"
+            | "hmm"
     )
 }
 
@@ -150,5 +167,8 @@ fn percent_follows(after: &str) -> bool {
     let after = after.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '$' | '}'));
     let after = after.strip_prefix("\\)").unwrap_or(after).trim_start();
     let lower: String = after.chars().take(10).collect::<String>().to_ascii_lowercase();
-    lower.starts_with("\\%") || lower.starts_with('%') || lower.starts_with("percent") || lower.starts_with("pct")
+    lower.starts_with("\\%")
+        || lower.starts_with('%')
+        || lower.starts_with("percent")
+        || lower.starts_with("pct")
 }

@@ -8,13 +8,34 @@ type Hit = (usize, Option<char>, &'static str);
 
 /// Phrases that a letter follows.
 const BEFORE: &[&str] = &[
-    "answer", "答案", "choose", "select", "pick", "go with", "opt for", "choice is", "option is",
-    "choice would be", "correct option", "correct choice", "best choice", "best option",
+    "answer",
+    "答案",
+    "choose",
+    "select",
+    "pick",
+    "go with",
+    "opt for",
+    "choice is",
+    "option is",
+    "choice would be",
+    "correct option",
+    "correct choice",
+    "best choice",
+    "best option",
 ];
 /// Phrases that follow a letter.
 const AFTER: &[&str] = &[
-    " is correct", " is the correct", " is right", " is the right", " is the best", " is the answer",
-    " must be correct", " is therefore correct", " is thus correct", " is my answer", " would be correct",
+    " is correct",
+    " is the correct",
+    " is right",
+    " is the right",
+    " is the best",
+    " is the answer",
+    " must be correct",
+    " is therefore correct",
+    " is thus correct",
+    " is my answer",
+    " would be correct",
 ];
 /// Bytes at the end of a text that are searched.
 const SEARCHED: usize = 65_536;
@@ -22,7 +43,11 @@ const SEARCHED: usize = 65_536;
 /// Reads the letter that a response chooses, and how it was found.
 ///
 /// `shown` are the texts of the choices, where they are known; `count` is their number.
-pub(crate) fn read_choice(text: &str, shown: &[String], count: usize) -> Option<(char, &'static str)> {
+pub(crate) fn read_choice(
+    text: &str,
+    shown: &[String],
+    count: usize,
+) -> Option<(char, &'static str)> {
     let text = super::tail(text);
     let thinking::Visible { text: visible, unclosed } = thinking::remove(text);
     let reader = Reader { shown, count: count.clamp(1, 26) };
@@ -89,7 +114,9 @@ impl Reader<'_> {
         // `B) because …`: the first line states it, and no other line does.
         let mut labelled = lines().filter_map(|line| self.labelled(line));
         match (labelled.next(), labelled.next()) {
-            (Some(letter), None) if lines().next().and_then(|l| self.labelled(l)) == Some(letter) => {
+            (Some(letter), None)
+                if lines().next().and_then(|l| self.labelled(l)) == Some(letter) =>
+            {
                 Some((letter, "first line"))
             }
             _ => None,
@@ -112,12 +139,16 @@ impl Reader<'_> {
         if let (Some(letter), None) = (letters.next(), letters.next()) {
             return self.known(letter).map(Some);
         }
-        let parts: Vec<&str> =
-            inner.split([',', '/', '&', ' ']).filter(|part| !part.is_empty() && *part != "and" && *part != "or").collect();
-        if parts.len() > 1 && parts.iter().all(|part| {
-            let part = undecorated(part);
-            part.len() == 1 && self.known(part.chars().next().unwrap_or(' ')).is_some()
-        }) {
+        let parts: Vec<&str> = inner
+            .split([',', '/', '&', ' '])
+            .filter(|part| !part.is_empty() && *part != "and" && *part != "or")
+            .collect();
+        if parts.len() > 1
+            && parts.iter().all(|part| {
+                let part = undecorated(part);
+                part.len() == 1 && self.known(part.chars().next().unwrap_or(' ')).is_some()
+            })
+        {
             return Some(None);
         }
         if let Some(letter) = self.text_of_choice(text) {
@@ -161,16 +192,17 @@ impl Reader<'_> {
         }
         // The text of a choice, up to the end of the line or sentence.
         let line = rest.lines().next().unwrap_or("").trim_matches(['*', '"', ' ']);
-        let ends = std::iter::once(line.len()).chain(line.match_indices(". ").map(|(at, _)| at).take(4));
-        ends.filter_map(|end| self.text_of_choice(line[..end].trim_end_matches('.'))).next().map(Some)
+        let ends =
+            std::iter::once(line.len()).chain(line.match_indices(". ").map(|(at, _)| at).take(4));
+        ends.filter_map(|end| self.text_of_choice(line[..end].trim_end_matches('.')))
+            .next()
+            .map(Some)
     }
 
     fn letter_at(&self, rest: &str) -> Option<Option<char>> {
         let letter = rest.chars().next()?;
         let known = self.known(letter)?;
-        let lead = rest.as_ptr();
-        let _ = lead;
-        let after = &rest[1..];
+        let after = &rest[letter.len_utf8()..];
         let next = after.chars().next();
         if next.is_some_and(|c| c.is_alphanumeric() || c == '_') {
             return None;
@@ -187,7 +219,18 @@ impl Reader<'_> {
             // The article, and letters that begin a phrase: `A reaction …`, `a decrease`.
             let goes_on = matches!(
                 &word.to_lowercase()[..],
-                "because" | "since" | "as" | "is" | "and" | "or" | "with" | "due" | "for" | "which" | "based" | "given"
+                "because"
+                    | "since"
+                    | "as"
+                    | "is"
+                    | "and"
+                    | "or"
+                    | "with"
+                    | "due"
+                    | "for"
+                    | "which"
+                    | "based"
+                    | "given"
             );
             if !goes_on {
                 return None;
@@ -201,7 +244,8 @@ impl Reader<'_> {
         if let Some(other) = other {
             let other = without_lead(other);
             let mut letters = other.chars();
-            let second = letters.next().filter(char::is_ascii_uppercase).and_then(|c| self.known(c));
+            let second =
+                letters.next().filter(char::is_ascii_uppercase).and_then(|c| self.known(c));
             let ends = letters.next().is_none_or(|c| !c.is_alphanumeric() && c != '-');
             let follows = other.get(1..).unwrap_or("").trim_start();
             let prose = follows.starts_with(|c: char| c.is_ascii_lowercase());
@@ -218,11 +262,15 @@ impl Reader<'_> {
         let letter = inner.chars().next_back()?;
         let decorated = inner.len() < before.trim_end().len();
         let lead = &inner[..inner.len() - letter.len_utf8()];
-        let stands_alone = lead.chars().next_back().is_none_or(|c| !c.is_alphanumeric() && !matches!(c, '-' | '\''));
+        let stands_alone = lead
+            .chars()
+            .next_back()
+            .is_none_or(|c| !c.is_alphanumeric() && !matches!(c, '-' | '\''));
         let clear = letter.is_ascii_uppercase() || decorated;
         let lower = lead.to_ascii_lowercase();
         let joined = lower.trim_end_matches(['*', '(', '[', ' ']);
-        let several = joined.ends_with(" and") || joined.ends_with(" or") || joined.ends_with("whether");
+        let several =
+            joined.ends_with(" and") || joined.ends_with(" or") || joined.ends_with("whether");
         (stands_alone && clear && !several).then(|| self.known(letter))?
     }
 
@@ -232,7 +280,8 @@ impl Reader<'_> {
             'Ａ'..='Ｚ' => char::from_u32(letter as u32 - 0xfee0)?,
             letter => letter.to_ascii_uppercase(),
         };
-        (letter.is_ascii_uppercase() && (letter as usize - 'A' as usize) < self.count).then_some(letter)
+        (letter.is_ascii_uppercase() && (letter as usize - 'A' as usize) < self.count)
+            .then_some(letter)
     }
 }
 
@@ -242,9 +291,31 @@ fn undecorated(text: &str) -> &str {
     loop {
         let before = inner;
         inner = inner.trim_matches(|c: char| {
-            c.is_whitespace() || matches!(c, '*' | '(' | ')' | '[' | ']' | '{' | '}' | '$' | '"' | '\'' | '.' | ',' | ':' | '`' | '_' | '“' | '”')
+            c.is_whitespace()
+                || matches!(
+                    c,
+                    '*' | '('
+                        | ')'
+                        | '['
+                        | ']'
+                        | '{'
+                        | '}'
+                        | '$'
+                        | '"'
+                        | '\''
+                        | '.'
+                        | ','
+                        | ':'
+                        | '`'
+                        | '_'
+                        | '“'
+                        | '”'
+                )
         });
-        for wrapper in ["\\text", "\\textbf", "\\mathrm", "\\mathbf", "\\boxed", "\\(", "\\[", "option ", "Option ", "choice ", "Choice "] {
+        for wrapper in [
+            "\\text", "\\textbf", "\\mathrm", "\\mathbf", "\\boxed", "\\(", "\\[", "option ",
+            "Option ", "choice ", "Choice ",
+        ] {
             inner = inner.strip_prefix(wrapper).unwrap_or(inner);
         }
         for wrapper in ["\\)", "\\]", "\\"] {
@@ -262,20 +333,73 @@ fn without_lead(text: &str) -> &str {
     loop {
         let before = rest;
         rest = rest.trim_start_matches(|c: char| {
-            c.is_whitespace() || matches!(c, '*' | ':' | '=' | '"' | '“' | '\'' | '`' | '_' | '(' | '[' | '{' | '$' | '>' | '<' | '-' | '：' | '（')
+            c.is_whitespace()
+                || matches!(
+                    c,
+                    '*' | ':'
+                        | '='
+                        | '"'
+                        | '“'
+                        | '\''
+                        | '`'
+                        | '_'
+                        | '('
+                        | '['
+                        | '{'
+                        | '$'
+                        | '>'
+                        | '<'
+                        | '-'
+                        | '：'
+                        | '（'
+                )
         });
-        for wrapper in ["\\boxed", "\\text", "\\textbf", "\\mathrm", "\\mathbf", "\\(", "\\[", "/answer>"] {
+        for wrapper in
+            ["\\boxed", "\\text", "\\textbf", "\\mathrm", "\\mathbf", "\\(", "\\[", "/answer>"]
+        {
             rest = rest.strip_prefix(wrapper).unwrap_or(rest);
         }
         for word in [
-            "is", "be", "must be", "should be", "would be", "will be", "can only be", "option", "choice", "letter",
-            "clearly", "therefore", "thus", "definitely", "likely", "most likely", "probably", "the", "correct",
-            "then", "to this question", "to the question", "here", "final", "best", "indeed", "are", "select", "choose",
-            "as", "with", "would", "must", "should",
+            "is",
+            "be",
+            "must be",
+            "should be",
+            "would be",
+            "will be",
+            "can only be",
+            "option",
+            "choice",
+            "letter",
+            "clearly",
+            "therefore",
+            "thus",
+            "definitely",
+            "likely",
+            "most likely",
+            "probably",
+            "the",
+            "correct",
+            "then",
+            "to this question",
+            "to the question",
+            "here",
+            "final",
+            "best",
+            "indeed",
+            "are",
+            "select",
+            "choose",
+            "as",
+            "with",
+            "would",
+            "must",
+            "should",
         ] {
             let head = rest.get(..word.len());
             let ends = rest.get(word.len()..).is_some_and(|tail| {
-                tail.starts_with(|c: char| c.is_whitespace() || matches!(c, ':' | '*' | '(' | '"' | '$' | '['))
+                tail.starts_with(|c: char| {
+                    c.is_whitespace() || matches!(c, ':' | '*' | '(' | '"' | '$' | '[')
+                })
             });
             if ends && head.is_some_and(|head| head.eq_ignore_ascii_case(word)) {
                 rest = &rest[word.len()..];

@@ -2,7 +2,7 @@
 
 use super::segment::{Segment, segments};
 use super::{Answer, prose};
-use crate::equivalence::{bounds, is_readable};
+use crate::equivalence::{bounds, is_readable, is_unit};
 
 /// Words of one expression in plain text.
 const WORDS: usize = 24;
@@ -122,22 +122,32 @@ fn last_plain(text: &str) -> Option<String> {
         }
         let (_, word) = words[end];
         let core = word.trim_matches(['*', '"', '\'', '`', '.', ',', ';', ':', '!', '?', '(', ')']);
-        let counts = core.chars().any(|c| c.is_numeric() || matches!(c, '√' | 'π' | '∞')) || core.contains("\\frac");
+        let counts = core.chars().any(|c| c.is_numeric() || matches!(c, '√' | 'π' | '∞'))
+            || core.contains("\\frac");
         if !counts {
             continue;
+        }
+        // `1,000.99m²` is a number and its unit.
+        if let Some(number) = number_in(core)
+            && let Some((_, suffix)) = core.split_once(number.trim_start_matches('-'))
+            && is_unit(suffix)
+        {
+            return Some(number);
         }
         // As far back as words may belong to the expression.
         let mut from = end;
         while from > 0 && end - from < WORDS {
             let before = words[from - 1].1;
-            let ends = before.ends_with([',', ';', ':', '.', '?', '!']) && !before.starts_with(['(', '[']);
+            let ends =
+                before.ends_with([',', ';', ':', '.', '?', '!']) && !before.starts_with(['(', '[']);
             if ends || prose::is_prose(before) {
                 break;
             }
             from -= 1;
         }
         for from in from..=end {
-            let lone = words[from].1.len() == 1 && words[from].1.starts_with(|c: char| c.is_alphabetic());
+            let lone =
+                words[from].1.len() == 1 && words[from].1.starts_with(|c: char| c.is_alphabetic());
             let operator = words.get(from + 1).is_some_and(|(_, next)| {
                 next.starts_with(['=', '+', '-', '*', '/', '<', '>', '^', '≤', '≥', '∈', '×', '·'])
             });
@@ -164,13 +174,17 @@ fn last_plain(text: &str) -> Option<String> {
 fn number_in(word: &str) -> Option<String> {
     let start = word.find(|c: char| c.is_ascii_digit())?;
     let lead = &word[..start];
-    let clean = lead.chars().all(|c| matches!(c, '-' | '−' | '+' | '$' | '€' | '£' | '=' | '(' | '[' | '.' | '~' | '≈'));
+    let clean = lead.chars().all(|c| {
+        matches!(c, '-' | '−' | '+' | '$' | '€' | '£' | '=' | '(' | '[' | '.' | '~' | '≈')
+    });
     if !clean {
         return None;
     }
     let sign = if lead.ends_with(['-', '−']) { "-" } else { "" };
-    let digits: String =
-        word[start..].chars().take_while(|c| c.is_ascii_digit() || matches!(c, '.' | ',')).collect();
+    let digits: String = word[start..]
+        .chars()
+        .take_while(|c| c.is_ascii_digit() || matches!(c, '.' | ','))
+        .collect();
     let digits = digits.trim_end_matches(['.', ',']);
     let percent = if word[start + digits.len()..].starts_with(['%']) { "%" } else { "" };
     let number = format!("{sign}{digits}{percent}");
@@ -201,7 +215,9 @@ fn readable(text: &str) -> Option<String> {
 fn mark_after(after: &str) -> Option<&'static str> {
     let after = after.trim_start_matches([' ', '*']).trim_start_matches("\\");
     let word = after.split(|c: char| !c.is_alphabetic()).next().unwrap_or("");
-    if after.starts_with('%') || matches!(&word.to_ascii_lowercase()[..], "percent" | "percentage" | "pct") {
+    if after.starts_with('%')
+        || matches!(&word.to_ascii_lowercase()[..], "percent" | "percentage" | "pct")
+    {
         return Some("\\%");
     }
     (after.starts_with('°') || word.eq_ignore_ascii_case("degrees")).then_some("^\\circ")
@@ -218,15 +234,36 @@ fn without_lead(passage: &str) -> &str {
     loop {
         let before = rest;
         rest = rest.trim_start_matches(|c: char| {
-            c.is_whitespace() || matches!(c, '*' | ':' | '=' | '"' | '“' | '`' | '_' | '#' | '>' | '≈')
+            c.is_whitespace()
+                || matches!(c, '*' | ':' | '=' | '"' | '“' | '`' | '_' | '#' | '>' | '≈')
         });
         for word in [
-            "is", "are", "was", "be", "equals", "equal to", "approximately", "about", "exactly", "simply",
-            "therefore", "thus", "indeed", "the", "a", "an", "option", "given by", "then", "must", "only",
+            "is",
+            "are",
+            "was",
+            "be",
+            "equals",
+            "equal to",
+            "approximately",
+            "about",
+            "exactly",
+            "simply",
+            "therefore",
+            "thus",
+            "indeed",
+            "the",
+            "a",
+            "an",
+            "option",
+            "given by",
+            "then",
+            "must",
+            "only",
         ] {
             let head = rest.get(..word.len());
             if head.is_some_and(|head| head.eq_ignore_ascii_case(word))
-                && rest[word.len()..].starts_with(|c: char| c.is_whitespace() || matches!(c, ':' | '*'))
+                && rest[word.len()..]
+                    .starts_with(|c: char| c.is_whitespace() || matches!(c, ':' | '*'))
                 && !(word == "a" && rest[1..].trim_start().starts_with(['=', '+', '-', '<', '>']))
             {
                 rest = &rest[word.len()..];

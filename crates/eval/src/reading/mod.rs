@@ -49,9 +49,8 @@ pub(crate) fn read_gold(gold: &str) -> Vec<Answer> {
     if gold.to_ascii_lowercase().contains("accepted") {
         let start = gold.find('(').unwrap_or(gold.len());
         let each = gold[..start].split(" or ").map(str::trim).filter(|text| !text.is_empty());
-        let each: Vec<_> = each
-            .map(|text| Answer { text: text.to_owned(), math: false, how: "gold" })
-            .collect();
+        let each: Vec<_> =
+            each.map(|text| Answer { text: text.to_owned(), math: false, how: "gold" }).collect();
         if each.len() > 1 {
             return each;
         }
@@ -113,8 +112,10 @@ fn words(text: &str) -> Option<Answer> {
     let text = text.trim();
     let few = text.split_whitespace().count() <= 12 && text.len() <= 200;
     let said = text.chars().any(char::is_alphanumeric);
-    (few && said && !boxed::opens(text)).then(|| {
-        Answer { text: text.trim_matches(['*', '"', ' ']).to_owned(), math: false, how: "whole text, words" }
+    (few && said && !boxed::opens(text)).then(|| Answer {
+        text: text.trim_matches(['*', '"', ' ']).to_owned(),
+        math: false,
+        how: "whole text, words",
     })
 }
 

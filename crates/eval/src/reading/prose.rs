@@ -39,7 +39,8 @@ pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn is_wrapper(name: &str) -> bool {
-    name.starts_with("text") || matches!(name, "mathrm" | "mbox" | "hbox" | "operatorname" | "begin" | "end")
+    name.starts_with("text")
+        || matches!(name, "mathrm" | "mbox" | "hbox" | "operatorname" | "begin" | "end")
 }
 
 fn is_english(word: &str) -> bool {
@@ -50,9 +51,53 @@ fn is_english(word: &str) -> bool {
     length > 3
         || matches!(
             &word.to_ascii_lowercase()[..],
-            "is" | "it" | "so" | "we" | "no" | "of" | "to" | "by" | "be" | "as" | "at" | "an" | "do" | "if"
-                | "in" | "on" | "he" | "my" | "us" | "up" | "the" | "are" | "was" | "for" | "not" | "but"
-                | "has" | "had" | "can" | "all" | "any" | "one" | "two" | "six" | "ten" | "out" | "her"
-                | "his" | "its" | "yes" | "you" | "our" | "get" | "let" | "now" | "how" | "per" | "way" | "who"
+            "is" | "it"
+                | "so"
+                | "we"
+                | "no"
+                | "of"
+                | "to"
+                | "by"
+                | "be"
+                | "as"
+                | "at"
+                | "an"
+                | "do"
+                | "if"
+                | "in"
+                | "on"
+                | "he"
+                | "my"
+                | "us"
+                | "up"
+                | "the"
+                | "are"
+                | "was"
+                | "for"
+                | "not"
+                | "but"
+                | "has"
+                | "had"
+                | "can"
+                | "all"
+                | "any"
+                | "one"
+                | "two"
+                | "six"
+                | "ten"
+                | "out"
+                | "her"
+                | "his"
+                | "its"
+                | "yes"
+                | "you"
+                | "our"
+                | "get"
+                | "let"
+                | "now"
+                | "how"
+                | "per"
+                | "way"
+                | "who"
         )
 }

@@ -24,7 +24,11 @@ pub(super) fn segments(text: &str) -> Vec<Segment<'_>> {
             None => {
                 let escaped = text[start..].starts_with('\\')
                     && text[start + 1..].starts_with(|c: char| !c.is_ascii_alphabetic());
-                let skip = if escaped { text[start + 1..].chars().next().map_or(0, char::len_utf8) } else { 0 };
+                let skip = if escaped {
+                    text[start + 1..].chars().next().map_or(0, char::len_utf8)
+                } else {
+                    0
+                };
                 at = start + 1 + skip;
             }
         }

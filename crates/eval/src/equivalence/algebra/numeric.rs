@@ -89,7 +89,8 @@ impl Polynomial {
     fn at_depth(&self, atoms: &Atoms, point: usize, depth: usize) -> Option<(Complex, f64)> {
         let (mut sum, mut size) = (Complex::real(0.0), 0.0);
         for (monomial, coefficient) in &self.terms {
-            let term = Complex::real(float(coefficient)?).times(value(monomial, atoms, point, depth)?);
+            let term =
+                Complex::real(float(coefficient)?).times(value(monomial, atoms, point, depth)?);
             sum = sum.plus(term);
             size += term.norm();
         }
@@ -137,7 +138,9 @@ fn atom_value(atom: usize, atoms: &Atoms, point: usize, depth: usize) -> Option<
 }
 
 fn apply(function: &Function, x: Complex, second: Option<Option<Complex>>) -> Option<Complex> {
-    let real = |f: fn(f64) -> f64| (x.im.abs() < 1e-12 * (1.0 + x.re.abs())).then(|| Complex::real(f(x.re)));
+    let real = |f: fn(f64) -> f64| {
+        (x.im.abs() < 1e-12 * (1.0 + x.re.abs())).then(|| Complex::real(f(x.re)))
+    };
     let i = Complex { re: 0.0, im: 1.0 };
     match function {
         Function::Ln => Some(x.ln()),
@@ -171,8 +174,10 @@ fn sample(name: &str, point: usize) -> f64 {
     });
     let hash = (hash ^ (hash >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let size = 0.3 + (hash >> 40) as f64 / (1u64 << 24) as f64 * 1.9;
-    // Most formulas are meant for positive values: the first half of the points is positive throughout.
-    if point >= POINTS / 2 && hash & 1 == 1 { -size } else { size }
+    // Most formulas are meant for positive values: the first half of the points is positive throughout. Then one is
+    // negative throughout, which tells |x| from x.
+    let negative = point == POINTS / 2 || (point > POINTS / 2 && hash & 1 == 1);
+    if negative { -size } else { size }
 }
 
 /// The nearest floating point number, also of quotients whose parts do not fit.

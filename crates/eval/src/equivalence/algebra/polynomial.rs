@@ -64,7 +64,8 @@ impl Monomial {
     }
 }
 
-fn checked(exponent: Option<Exponent>) -> Read<Exponent> {
+/// An exponent within bounds, so that arithmetic with it cannot overflow.
+pub(super) fn checked(exponent: Option<Exponent>) -> Read<Exponent> {
     exponent
         .filter(|e| e.numer().abs() <= bounds::EXPONENT && *e.denom() <= bounds::ROOT)
         .ok_or(Unreadable::Bound)
@@ -121,7 +122,12 @@ impl Polynomial {
         Ok(self)
     }
 
-    fn add_term(&mut self, monomial: &Monomial, value: &BigRational, atoms: &mut Atoms) -> Read<()> {
+    fn add_term(
+        &mut self,
+        monomial: &Monomial,
+        value: &BigRational,
+        atoms: &mut Atoms,
+    ) -> Read<()> {
         atoms.spend(1 + cost(value))?;
         match self.terms.get_mut(monomial) {
             Some(sum) => {
@@ -195,7 +201,12 @@ impl Polynomial {
         let mut frozen = false;
         for (atom, exponent) in monomial.0 {
             let whole = exponent.floor().to_integer();
-            let fraction = exponent.fract() + if exponent.is_negative() && !exponent.is_integer() { Exponent::one() } else { Exponent::zero() };
+            let fraction = exponent.fract()
+                + if exponent.is_negative() && !exponent.is_integer() {
+                    Exponent::one()
+                } else {
+                    Exponent::zero()
+                };
             match atoms.get(atom) {
                 Atom::Imaginary if exponent.is_integer() => {
                     if matches!(whole.rem_euclid(4), 2 | 3) {
@@ -224,7 +235,9 @@ impl Polynomial {
                         kept.push((atom, fraction));
                     }
                 }
-                Atom::Sum(sum) if (1..=bounds::EXPANDED_POWER).contains(&whole) && expand.is_none() => {
+                Atom::Sum(sum)
+                    if (1..=bounds::EXPANDED_POWER).contains(&whole) && expand.is_none() =>
+                {
                     expand = Some((sum.clone(), whole));
                     if !fraction.is_zero() {
                         kept.push((atom, fraction));
@@ -302,7 +315,8 @@ fn thaw_into(
         let (under, down) = factor::valuation(&denominator, &prime, most);
         atoms.spend(words * u64::from(up + down + 1))?;
         (numerator, denominator) = (rest, under);
-        *exponent = checked(exponent.checked_add(&Exponent::from(i64::from(up) - i64::from(down))))?;
+        *exponent =
+            checked(exponent.checked_add(&Exponent::from(i64::from(up) - i64::from(down))))?;
     }
     kept.retain(|(_, exponent)| !exponent.is_zero());
     let sign = coefficient.numer().sign();
@@ -350,7 +364,8 @@ pub(super) fn integer_power(base: &BigRational, power: i64) -> Option<BigRationa
         let even = power % 2 == 0;
         return Some(if even { BigRational::one() } else { base.clone() });
     }
-    let size = power.unsigned_abs().to_u32().filter(|&p| u64::from(p) * (bits + 1) <= bounds::BITS)?;
+    let size =
+        power.unsigned_abs().to_u32().filter(|&p| u64::from(p) * (bits + 1) <= bounds::BITS)?;
     let raised = BigRational::new_raw(base.numer().pow(size), base.denom().pow(size));
     Some(if power < 0 { raised.recip() } else { raised })
 }

@@ -38,8 +38,18 @@ fn sine_and_cosine_agree_with_floating_point_at_every_twelfth_of_a_turn() {
             let exact = f64::from(step) / f64::from(parts) * std::f64::consts::PI;
             let s = sine(&angle, atoms).expect("a sine").at(atoms, 0).expect("a value");
             let c = cosine(&angle, atoms).expect("a cosine").at(atoms, 0).expect("a value");
-            assert!((s.re - exact.sin()).abs() < 1e-9, "sin({step}/{parts} π): {} {}", s.re, exact.sin());
-            assert!((c.re - exact.cos()).abs() < 1e-9, "cos({step}/{parts} π): {} {}", c.re, exact.cos());
+            assert!(
+                (s.re - exact.sin()).abs() < 1e-9,
+                "sin({step}/{parts} π): {} {}",
+                s.re,
+                exact.sin()
+            );
+            assert!(
+                (c.re - exact.cos()).abs() < 1e-9,
+                "cos({step}/{parts} π): {} {}",
+                c.re,
+                exact.cos()
+            );
         }
     }
 }

@@ -64,7 +64,8 @@ pub(crate) fn cosine_of_pi_times(turns: &BigRational, atoms: &mut Atoms) -> Read
 /// cos(rπ) for r in [0, 1/2].
 fn first_quadrant(angle: &BigRational, atoms: &mut Atoms) -> Read<Fraction> {
     let root = |n: i64, atoms: &mut Atoms| Fraction::integer(n).square_root(atoms);
-    let over = |value: Fraction, n: i64, atoms: &mut Atoms| value.over(&Fraction::integer(n), atoms);
+    let over =
+        |value: Fraction, n: i64, atoms: &mut Atoms| value.over(&Fraction::integer(n), atoms);
     let key = (angle.numer().to_i64(), angle.denom().to_i64());
     match key {
         (Some(0), Some(1)) => Ok(Fraction::integer(1)),
