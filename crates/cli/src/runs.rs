@@ -1,6 +1,5 @@
 //! `agentflow runs`: what ran on this machine.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use agentflow_eval::{Run, State, runs};
