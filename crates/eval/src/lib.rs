@@ -1,6 +1,12 @@
 //! Benchmarks, and the run directories that every measurement writes.
 //!
 //! So far one benchmark, [`arith`], which needs no download: generated word problems with integer answers.
+//!
+//! A run leaves one [`Sample`] a line; everything after that is made from those lines alone: [`report`], [`mod@compare`],
+//! [`rescore`](fn@rescore), and logs for other tools. The figures come from [`statistics`], and what others measured from
+//! [`published`].
+//!
+//! **Invariant:** nothing here but the runner ever sees a model, so any recorded run can be reported and judged again.
 
 pub mod arith;
 pub mod compare;
