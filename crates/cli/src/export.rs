@@ -1,6 +1,5 @@
 //! `agentflow eval export`: a run for other tools.
 
-use std::io::Write;
 use std::path::Path;
 
 use agentflow_eval::{

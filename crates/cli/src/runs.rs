@@ -2,7 +2,6 @@
 
 mod resume;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use agentflow_eval::{Run, State, runs};

@@ -98,6 +98,9 @@ fn describe(source: &Source, options: &Options) -> Result<Benchmark, BenchmarkEr
     }
 }
 
+/// They are held in memory, a kilobyte each.
+const MOST_GENERATED: usize = 1_000_000;
+
 /// A benchmark before overlap and selection.
 struct Whole {
     loaded: Loaded,
@@ -116,6 +119,10 @@ async fn whole(
         let seed = options.problem_seed.unwrap_or(*seed);
         // Endless: more than the usual number are made where more are asked for.
         let count = match options.selection {
+            Selection::First(wanted) if wanted > MOST_GENERATED => {
+                let name = benchmark.name.clone();
+                return Err(BenchmarkError::TooFew { name, available: MOST_GENERATED, wanted });
+            }
             Selection::First(count) => count as u64,
             Selection::All | Selection::Sample { .. } => *problems,
         };

@@ -54,11 +54,8 @@ fn unescaped(text: &str) -> Cow<'_, str> {
     // A matrix ends its rows so, but has commands with one backslash, too. `\n` is a line's end, escaped likewise.
     let others = text.replace("\\\\", "");
     let single = others.match_indices('\\').any(|(at, _)| {
-        let name: Vec<u8> = others[at + 1..].bytes().take(2).collect();
-        name.len() == 2
-            && name[0].is_ascii_alphabetic()
-            && !(name[0] == b'n' && !name[1].is_ascii_lowercase())
-            && name[1].is_ascii_alphabetic()
+        let name = &others.as_bytes()[at + 1..];
+        name.len() > 1 && name[..2].iter().all(u8::is_ascii_alphabetic) && name[0] != b'n'
     });
     match single {
         true => text.into(),

@@ -1,9 +1,14 @@
 //! Benchmarks, answers, runs and what they measured.
 //!
 //! [`benchmark`] turns a name or a file into checked problems; [`arith`] is the one that needs no download: generated word
-//! problems with integer answers. [`runner`] makes the attempts. [`judge`] reads the answer out of a model's text and
-//! compares it with the gold one; [`score_pairs`] does that for a whole file. [`report`] says what a run measured, with
-//! [`statistics`], and [`compare`] what changed between two.
+//! problems with integer answers. [`runner`] makes the attempts. [`judge()`] reads the answer out of a model's text and
+//! compares it with the gold one; [`score_pairs`] does that for a whole file.
+//!
+//! A run leaves one [`Sample`] a line; everything after that is made from those lines alone: [`report`], [`mod@compare`],
+//! [`rescore`](fn@rescore), and logs for other tools. The figures come from [`statistics`], and what others measured from
+//! [`published`].
+//!
+//! **Invariant:** nothing here but the runner ever sees a model, so any recorded run can be reported and judged again.
 
 pub mod arith;
 pub mod benchmark;

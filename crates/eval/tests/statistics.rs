@@ -70,7 +70,7 @@ fn computed(kind: &str, input: &Value) -> Vec<(&'static str, f64)> {
                 .as_array()
                 .expect("an array")
                 .iter()
-                .map(|scores| counts(scores))
+                .map(counts)
                 .map(|scores| Tally { right: scores.iter().sum(), answers: scores.len() as u64 })
                 .collect();
             let found = average(&tallies).expect("there are questions");

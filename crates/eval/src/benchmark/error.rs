@@ -65,8 +65,8 @@ pub enum BenchmarkError {
         "`{name}` is training data, and cannot be compared with the test set `{against}`, so nothing says that they are apart: {source}"
     )]
     OverlapUnknown { name: String, against: String, source: Box<BenchmarkError> },
-    #[error("`{name}` has {available} problems, too few for a sample of {wanted}; ask for fewer")]
-    Sample { name: String, available: usize, wanted: usize },
+    #[error("`{name}` has {available} problems, too few for {wanted}; ask for fewer")]
+    TooFew { name: String, available: usize, wanted: usize },
 }
 
 /// Where in a data file something is wrong.
@@ -127,7 +127,7 @@ impl BenchmarkError {
             Self::Content { .. } => "other content",
             Self::OverlapUnknown { .. } => "overlap unknown",
             Self::Unknown { .. } | Self::Definition { .. } | Self::Format { .. } => "no benchmark",
-            Self::KeyWithoutFile { .. } | Self::Sample { .. } => "usage",
+            Self::KeyWithoutFile { .. } | Self::TooFew { .. } => "usage",
             Self::Read { .. } | Self::Repo { .. } | Self::Hub(_) => "source",
         }
     }

@@ -29,7 +29,7 @@ impl Selection {
             Selection::All => {}
             Selection::First(count) => problems.truncate(count),
             Selection::Sample { count, .. } if count > problems.len() => {
-                return Err(BenchmarkError::Sample {
+                return Err(BenchmarkError::TooFew {
                     name: name.to_owned(),
                     available: problems.len(),
                     wanted: count,

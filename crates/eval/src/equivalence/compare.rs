@@ -60,13 +60,19 @@ impl<'a> Comparison<'a> {
                 }
                 self.same_equation(gold, pred)
             }
-            (Value::Equation { .. }, Value::Equation { .. })
-            | (Value::Equation { .. }, Value::Assignment { .. })
-            | (Value::Assignment { .. }, Value::Equation { .. }) => self.same_equation(gold, pred),
+            (Value::Equation { .. }, Value::Equation { .. } | Value::Assignment { .. }) => {
+                self.same_equation(gold, pred)
+            }
+            (Value::Assignment { value, .. }, Value::Equation { right, .. }) => {
+                Ok(self.same_equation(gold, pred)? || self.equal(value, right)?)
+            }
             (Value::Assignment { value, .. }, other) => self.equal(value, other),
             (other, Value::Assignment { value, .. }) => self.equal(other, value),
-            // `m + n = 45` answers 45; but 1 does not answer `2x + z = 1`.
-            (_, Value::Equation { right, .. }) => self.equal(gold, right),
+            // `m + n = 45` answers 45; but 1 does not answer `2x + z = 1`, and `x - 5 = 0` not 0.
+            (_, Value::Equation { right, .. }) => {
+                let zero = matches!(&**right, Value::Scalar(scalar) if scalar.value.is_zero());
+                Ok(!zero && self.equal(gold, right)?)
+            }
             (Value::Scalar(a), Value::Scalar(b)) => self.same_scalar(a, b),
             (Value::Text(a), Value::Text(b)) => Ok(super::text::same_words(a, b)),
             (Value::Text(text), Value::Scalar(scalar))

@@ -18,13 +18,15 @@ pub(crate) struct Evaluator<'a> {
     pub(crate) atoms: &'a mut Atoms,
     /// What `±` stands for in this pass.
     pub(crate) minus: bool,
+    /// Inside an expression whose `±` is being expanded.
+    pub(crate) expanding: bool,
     /// Indices of series, bound to their values.
     pub(crate) bound: Vec<(String, Fraction)>,
 }
 
 impl<'a> Evaluator<'a> {
     pub(crate) fn new(atoms: &'a mut Atoms) -> Self {
-        Self { atoms, minus: false, bound: Vec::new() }
+        Self { atoms, minus: false, expanding: false, bound: Vec::new() }
     }
 
     /// An expression that is one number.
@@ -346,6 +348,7 @@ impl<'a> Evaluator<'a> {
             "floor" => first.floor(false, atoms),
             "ceil" => first.floor(true, atoms),
             "factorial" => first.factorial(atoms),
+            "gamma" => first.gamma(atoms),
             "binom" => first.binomial(arguments.get(1).ok_or(Unreadable::Syntax)?, atoms),
             "gcd" => common(&arguments, false, atoms),
             "lcm" => common(&arguments, true, atoms),

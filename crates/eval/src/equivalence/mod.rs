@@ -90,6 +90,11 @@ pub(crate) fn is_mathematical_word(word: &str) -> bool {
     command::word(word).is_some() || unit::Unit::of_word(word).is_some()
 }
 
+/// Whether a text is a unit of measurement, such as `m²`.
+pub(crate) fn is_unit(text: &str) -> bool {
+    matches!(unit::Unit::read(text), unit::Unit::Measure { .. })
+}
+
 /// Whether two texts are the same but for notation and, in words, case.
 pub(crate) fn is_same_text(a: &str, b: &str) -> bool {
     text::same_words(a, b)

@@ -15,13 +15,16 @@ impl Evaluator<'_> {
     /// # Errors
     /// If it has no value, or one past the bounds.
     pub(crate) fn value(&mut self, node: &Node) -> Read<Value> {
-        if !matches!(node, Node::List { .. } | Node::Set(_)) && node.has_plus_minus() {
+        let several = matches!(node, Node::List { .. } | Node::Set(_));
+        if !several && !self.expanding && node.has_plus_minus() {
+            self.expanding = true;
             self.minus = false;
-            let plus = self.one_value(node)?;
+            let plus = self.one_value(node);
             self.minus = true;
             let minus = self.one_value(node);
             self.minus = false;
-            return Ok(Value::List(vec![plus, minus?]));
+            self.expanding = false;
+            return Ok(Value::List(vec![plus?, minus?]));
         }
         self.one_value(node)
     }

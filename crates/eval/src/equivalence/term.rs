@@ -61,7 +61,7 @@ impl Parser {
                     self.at += 1;
                     factors.push((Factor::Over, self.signed_power()?));
                 }
-                _ if self.starts_operand() => {
+                _ if self.starts_operand() && !self.unit_follows(&factors) => {
                     if self.mixed_number(&mut factors)? {
                         continue;
                     }
@@ -75,6 +75,18 @@ impl Parser {
             _ => Node::Product(factors),
         };
         self.marks(node)
+    }
+
+    /// `2π cm`: a unit behind factors that make a value.
+    fn unit_follows(&self, factors: &[(Factor, Node)]) -> bool {
+        match self.tokens.get(self.at).map(|token| &token.kind) {
+            Some(Kind::Word(word)) => {
+                Unit::of_word(word).is_some() && factors.iter().any(|(_, factor)| is_value(factor))
+            }
+            // `5 min`: the function is named at the end of no answer.
+            Some(Kind::Command("min")) => self.at + 1 == self.tokens.len(),
+            _ => false,
+        }
     }
 
     /// A factor behind `*` or `/` may carry a sign.
@@ -238,6 +250,9 @@ impl Parser {
                     let unit = Unit::read(text);
                     Node::Quantity(Box::new(node), unit)
                 }
+                Some((Kind::Command("min"), _)) if self.at + 1 == self.tokens.len() => {
+                    Node::Quantity(Box::new(node), Unit::read("min"))
+                }
                 Some((Kind::Word(word), spaced)) => {
                     // `5 cm`, `5cm`; `5 m` only where the letter stands apart at the end.
                     let alone = spaced
@@ -342,6 +357,9 @@ impl Parser {
         // Words are prose, not products.
         if letters.len() > 5 {
             return Err(Unreadable::Syntax);
+        }
+        if word == "Γ" && self.eat('(') {
+            return Ok(Node::Call("gamma", self.arguments(')')?));
         }
         if let Some(last) = letters.last_mut() {
             if self.sign() == Some('_') {

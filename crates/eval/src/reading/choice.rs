@@ -202,9 +202,7 @@ impl Reader<'_> {
     fn letter_at(&self, rest: &str) -> Option<Option<char>> {
         let letter = rest.chars().next()?;
         let known = self.known(letter)?;
-        let lead = rest.as_ptr();
-        let _ = lead;
-        let after = &rest[1..];
+        let after = &rest[letter.len_utf8()..];
         let next = after.chars().next();
         if next.is_some_and(|c| c.is_alphanumeric() || c == '_') {
             return None;

@@ -2,7 +2,7 @@
 
 use super::segment::{Segment, segments};
 use super::{Answer, prose};
-use crate::equivalence::{bounds, is_readable};
+use crate::equivalence::{bounds, is_readable, is_unit};
 
 /// Words of one expression in plain text.
 const WORDS: usize = 24;
@@ -126,6 +126,13 @@ fn last_plain(text: &str) -> Option<String> {
             || core.contains("\\frac");
         if !counts {
             continue;
+        }
+        // `1,000.99m²` is a number and its unit.
+        if let Some(number) = number_in(core)
+            && let Some((_, suffix)) = core.split_once(number.trim_start_matches('-'))
+            && is_unit(suffix)
+        {
+            return Some(number);
         }
         // As far back as words may belong to the expression.
         let mut from = end;

@@ -74,7 +74,7 @@ fn guesses_are_marked() {
 fn thinking_does_not_answer() {
     assert_eq!(text("<think>It is \\boxed{3}</think>\\boxed{4}").as_deref(), Some("4"));
     assert_eq!(text("perhaps \\boxed{3}</think>Answer: 4").as_deref(), Some("4"));
-    assert_eq!(text("<think>a <think> b</think> so 7"), Some("so 7".into()).or(text("so 7")));
+    assert_eq!(text("<think>a <think> b</think>It is 7."), Some("7".to_owned()));
     let (found, how) = read("<think>surely \\boxed{3}").expect("a box");
     assert_eq!((&found[..], how), ("3", "boxed in unclosed thinking"));
     assert_eq!(read("<think>perhaps 3, or 4 of them"), None);
@@ -82,7 +82,7 @@ fn thinking_does_not_answer() {
 
 #[test]
 fn gold_answers_of_data_sets() {
-    let gold = |text: &str| read_gold(text).into_iter().map(|g| g.text).collect::<Vec<_>>();
+    let gold = |text: &str| read_gold(text).into_iter().map(|g| g.text).collect::<Vec<String>>();
     assert_eq!(gold("080 or 081 (both were accepted)"), ["080", "081"]);
     assert_eq!(gold("$\\frac43$"), ["\\frac43"]);
     assert_eq!(gold("\\text{east}"), ["\\text{east}"]);
@@ -142,11 +142,10 @@ fn the_text_of_a_choice_counts_when_it_is_one() {
 
 proptest! {
     #[test]
-    fn a_box_is_read_back(content in "[a-z0-9+*/=^ ]{1,30}") {
+    fn a_box_is_read_back(content in "[xyz]?[0-9+*/=^ ]{1,30}") {
         prop_assume!(!content.trim().is_empty());
         let said = format!("Some words before. \\boxed{{{content}}}");
-        let content = content.trim();
-        prop_assert_eq!(text(&said).as_deref(), Some(content));
+        prop_assert_eq!(text(&said), Some(content.trim().to_owned()));
     }
 
     #[test]

@@ -42,6 +42,9 @@ fn arith_is_made_as_long_as_asked() {
     let longer = load(Selection::First(1200), None);
     assert_eq!(longer.problems[..1000], whole.problems);
     assert_eq!(longer.problems.len(), 1200);
+    let endless = Options { selection: Selection::First(usize::MAX), ..Options::default() };
+    let error = load_offline(&Source::Named("arith".to_owned()), &endless).expect_err("too many");
+    assert!(error.to_string().contains("`arith` has 1000000 problems"), "{error}");
     let train = load(Selection::First(5), Some(arith::Split::Train));
     assert_eq!((train.role, train.dataset.id.as_str()), (Role::Train, "arith/train/0"));
 }

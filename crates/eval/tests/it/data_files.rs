@@ -102,7 +102,7 @@ fn what_is_selected_keeps_the_order_of_the_file() {
     assert_ne!(drawn, sample(10, 6).expect("it loads"));
     assert_eq!(sample(100, 5).expect("it loads"), (0..100).collect::<Vec<_>>());
     let error = sample(101, 5).expect_err("there are too few").to_string();
-    assert!(error.contains("100 problems, too few for a sample of 101"), "{error}");
+    assert!(error.contains("100 problems, too few for 101"), "{error}");
 }
 
 #[test]

@@ -81,11 +81,31 @@ impl Fraction {
                 return Err(Unreadable::Undefined);
             }
             if let Some(n) = value.to_integer().to_u32().filter(|n| *n <= bounds::FACTORIAL) {
-                atoms.spend(u64::from(n) * (1 + u64::from(n) / 12))?;
+                atoms.spend(8 * u64::from(n))?;
                 return Ok(Self::constant(BigRational::from_integer(product(1, n))));
             }
         }
         Ok(Self::atom(Atom::Function(Function::Factorial, vec![self.clone()]), atoms))
+    }
+
+    /// Γ: (n - 1)! and, at halves, a multiple of √π.
+    pub(crate) fn gamma(&self, atoms: &mut Atoms) -> Read<Self> {
+        let two = BigRational::from_integer(2.into());
+        match self.as_rational() {
+            Some(value) if !value.is_integer() && (&value * &two).is_integer() => {
+                let mut product = Self::atom(Atom::Pi, atoms).square_root(atoms)?;
+                let mut at = BigRational::new(1.into(), 2.into());
+                if value < at || value > BigRational::from_integer(100.into()) {
+                    return Err(Unreadable::Bound);
+                }
+                while at < value {
+                    product = product.times(&Self::constant(at.clone()), atoms)?;
+                    at += BigRational::one();
+                }
+                Ok(product)
+            }
+            _ => self.minus(&Self::integer(1), atoms)?.factorial(atoms),
+        }
     }
 
     /// `self` choose `k`.

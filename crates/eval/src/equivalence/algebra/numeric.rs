@@ -174,8 +174,10 @@ fn sample(name: &str, point: usize) -> f64 {
     });
     let hash = (hash ^ (hash >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let size = 0.3 + (hash >> 40) as f64 / (1u64 << 24) as f64 * 1.9;
-    // Most formulas are meant for positive values: the first half of the points is positive throughout.
-    if point >= POINTS / 2 && hash & 1 == 1 { -size } else { size }
+    // Most formulas are meant for positive values: the first half of the points is positive throughout. Then one is
+    // negative throughout, which tells |x| from x.
+    let negative = point == POINTS / 2 || (point > POINTS / 2 && hash & 1 == 1);
+    if negative { -size } else { size }
 }
 
 /// The nearest floating point number, also of quotients whose parts do not fit.

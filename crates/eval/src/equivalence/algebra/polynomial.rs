@@ -64,7 +64,8 @@ impl Monomial {
     }
 }
 
-fn checked(exponent: Option<Exponent>) -> Read<Exponent> {
+/// An exponent within bounds, so that arithmetic with it cannot overflow.
+pub(super) fn checked(exponent: Option<Exponent>) -> Read<Exponent> {
     exponent
         .filter(|e| e.numer().abs() <= bounds::EXPONENT && *e.denom() <= bounds::ROOT)
         .ok_or(Unreadable::Bound)

@@ -6,7 +6,7 @@ use num_traits::{CheckedMul, One, Signed, ToPrimitive, Zero};
 
 use super::super::bounds::{self, Read, Unreadable};
 use super::factor::factors;
-use super::polynomial::{bounded, integer_power, magnitude};
+use super::polynomial::{bounded, checked, integer_power, magnitude};
 use super::{Atom, Atoms, Exponent, Fraction, Function, Monomial, Polynomial};
 
 impl Fraction {
@@ -89,7 +89,7 @@ impl Fraction {
         let power = small(coefficient)?;
         let mut product = Self::integer(1);
         for (atom, exponent) in bases {
-            let exponent = exponent.checked_mul(&power).ok_or(Unreadable::Bound)?;
+            let exponent = checked(exponent.checked_mul(&power))?;
             let factor = if atom == Atoms::EULER {
                 exponential(monomial, exponent, atoms)?
             } else {
@@ -144,7 +144,8 @@ fn polynomial_power(base: &Polynomial, exponent: Exponent, atoms: &mut Atoms) ->
     if *exponent.denom() == 2
         && let Some(root) = denested(base, atoms)?
     {
-        return root.to_the_rational(exponent * Exponent::from_integer(2), atoms);
+        let twice = checked(exponent.checked_mul(&Exponent::from_integer(2)))?;
+        return root.to_the_rational(twice, atoms);
     }
     // Out of the root comes what all terms share: √(4x + 8) = 2·√(x + 2).
     let content = base.content(atoms)?;
@@ -175,7 +176,7 @@ fn term_power(
     let even_root = exponent.denom() % 2 == 0;
     let mut powers = Vec::new();
     for (atom, before) in &monomial.0 {
-        let after = before.checked_mul(&exponent).ok_or(Unreadable::Bound)?;
+        let after = checked(before.checked_mul(&exponent))?;
         let signed = matches!(
             atoms.get(*atom),
             Atom::Variable(_)
@@ -215,7 +216,7 @@ fn term_power(
     };
     let mut roots = prime_powers(&coefficient.abs(), atoms)?;
     for (_, power) in &mut roots {
-        *power = power.checked_mul(&exponent).ok_or(Unreadable::Bound)?;
+        *power = checked(power.checked_mul(&exponent))?;
     }
     roots.sort_unstable_by_key(|(atom, _)| *atom);
     let term = Monomial(roots).times(&powers)?;
