@@ -54,6 +54,38 @@ fn rows_are_widened_as_candle_widens_them() -> Result<()> {
     Ok(())
 }
 
+/// What is computed is the product of the widened weights with activations rounded as documented, up to rounding in f32:
+/// a bias of the kernel would be far larger than that, and far smaller than what quantising costs.
+#[test]
+fn products_are_those_of_rounded_activations() -> Result<()> {
+    for format in ALL {
+        let (outputs, inputs) = (40, 3 * format.2);
+        let (packed, wide) = matrix(format, outputs, inputs)?;
+        let wide = wide.to_vec2::<f32>()?;
+        for rows in [1, 3, 8] {
+            let x = noise(rows * inputs, 7);
+            let found = Tensor::from_slice(&x, (rows, inputs), &Device::Cpu)?;
+            let found = packed.linear(&found)?.to_vec2::<f32>()?;
+            for (x, found) in x.chunks_exact(inputs).zip(found) {
+                let rounded = x.chunks(32).flat_map(|x| {
+                    let largest = x.iter().fold(0.0_f32, |max, x| max.max(x.abs()));
+                    let (scale, inverse) = (largest / 127.0, 127.0 / largest);
+                    x.iter().map(move |x| f64::from((x * inverse).round_ties_even() * scale))
+                });
+                let rounded: Vec<f64> = rounded.collect();
+                for (weights, found) in wide.iter().zip(found) {
+                    let terms = rounded.iter().zip(weights).map(|(x, w)| x * f64::from(*w));
+                    let (wanted, size) =
+                        terms.fold((0.0, 0.0), |(sum, size), term| (sum + term, size + term.abs()));
+                    let off = (f64::from(found) - wanted).abs();
+                    assert!(off <= 2e-6 * size, "{packed:?}: {off} of {size}");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// A quantised activation is off by half a step, a 254th of the largest in its block, at most; so a
 /// product is off by that times the magnitudes of its weights, and by rounding in f32.
 #[test]
