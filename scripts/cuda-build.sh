@@ -96,9 +96,9 @@ libraries=$CUDA_HOME/lib64
 cat <<END
 $binary: $(stat -c %s "$binary" | awk '{ printf "%.1f MB", $1 / 1e6 }'), for compute capability ${CUDA_COMPUTE_CAP%?}.${CUDA_COMPUTE_CAP: -1}
 
-On a machine with a card, its driver's libcuda.so.1 and one folder with libcudart.so.13, libcublas.so.13,
-libcublasLt.so.13 and libcurand.so.10 (a toolkit's lib64, or a Python environment with torch or the packages
-nvidia-cuda-runtime, nvidia-cublas and nvidia-curand):
+A machine with a card needs its driver's libcuda.so.1, and libcublas.so.13, libcublasLt.so.13 and libcurand.so.10 from a
+toolkit's lib64, from a folder \`lib\` beside the binary, or from a Python environment with torch or with the packages
+nvidia-cublas and nvidia-curand:
 
   export LD_LIBRARY_PATH=\$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/nvidia/cu13/lib
   ./agentflow solve --device cuda "What is 15% of 240, then doubled?"
