@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use eval::{
     CompareArgs, EvalArgs, EvalCommand, EvalListArgs, EvalRunArgs, ExportArgs, ProblemsArgs,
-    RescoreArgs, ResumeArgs, RunsCommand,
+    RescoreArgs, RunsCommand,
 };
 
 const ENVIRONMENT: &str = "\
