@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use eval::{
     CompareArgs, EvalArgs, EvalCommand, EvalListArgs, EvalRunArgs, ExportArgs, ProblemsArgs,
-    RescoreArgs, ResumeArgs, RunsCommand,
+    RescoreArgs, RunsCommand,
 };
 
 pub(crate) use bench::{BenchCommand, BenchEngineArgs, RandomArgs};

@@ -9,8 +9,6 @@ mod run;
 mod table;
 mod watch;
 
-use std::io::Write;
-
 use agentflow_eval::arith;
 
 use crate::arguments::ProblemsArgs;

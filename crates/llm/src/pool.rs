@@ -106,7 +106,7 @@ impl<M: ChatModel> Pool<M> {
             let slot = self.gate.enter().await?;
             let outcome = ask(&self.endpoints[slot.endpoint()], request, emitter).await;
             let effect = Effect::of(&outcome);
-            slot.leave(&outcome);
+            let news = slot.leave(&outcome);
             let Err(error) = &outcome else { return outcome };
             made += 1;
             let since: Instant = *failed_since.get_or_insert_with(Instant::now);
@@ -117,7 +117,12 @@ impl<M: ChatModel> Pool<M> {
             if !(left && can_heal && emitter.pieces() == given_out) {
                 return outcome;
             }
-            tracing::debug!(attempt = made, %error, "model call failed, trying again");
+            // Many requests meet the same failure, and being busy is all in a day's work of many.
+            if news && (effect == Effect::Dead || self.config.most == 1) {
+                tracing::warn!(attempt = made, %error, "model call failed, trying again");
+            } else {
+                tracing::debug!(attempt = made, %error, "model call failed, trying again");
+            }
         }
     }
 }

@@ -193,8 +193,8 @@ pub(crate) fn kv_memory(device: &Device) -> usize {
     const USUAL: usize = 4 << 30;
     #[cfg(feature = "cuda")]
     if let Some(free) = cuda::free_memory(device) {
-        // Their buffers double when they are full, so they may take twice as much; the rest is for the numbers of a pass.
-        return free / 3;
+        // Taken at once and never grown; the rest is for the numbers of a pass.
+        return free / 2;
     }
     let _ = device;
     USUAL

@@ -1,6 +1,5 @@
 //! One run of `agentflow eval`, new or taken up again.
 
-use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -116,10 +116,10 @@ fn an_unknown_sandbox_level() {
 
 #[test]
 fn an_unknown_benchmark_or_split() {
-    assert_snapshot!(refused(agentflow(&["eval", "-b", "gsm8k"])), @r"
+    assert_snapshot!(refused(agentflow(&["eval", "-b", "gsm9k"])), @r"
     exit code: 2
     ----- stderr -----
-    error: unknown benchmark `gsm8k`; this version has `arith`
+    error: unknown benchmark `gsm9k`, did you mean `gsm8k`?; there are `aime24`, `aime25`, `aime_train`, `arith`, `gpqa`, `gsm8k`, `gsm8k_train`, `math500`, or give a .jsonl, .csv, .parquet or .toml file
     ");
     assert_snapshot!(refused(agentflow(&["eval", "problems", "--split", "dev"])), @r"
     exit code: 2

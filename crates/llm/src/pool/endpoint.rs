@@ -109,7 +109,14 @@ impl Endpoint {
         Ticket { epoch: self.epoch, probe: !self.up }
     }
 
-    pub(super) fn end(&mut self, ticket: Ticket, effect: Effect, retry: &Retry, now: Instant) {
+    /// Takes in what the end of a request says; whether it was not known before.
+    pub(super) fn end(
+        &mut self,
+        ticket: Ticket,
+        effect: Effect,
+        retry: &Retry,
+        now: Instant,
+    ) -> bool {
         let before = self.outstanding;
         self.outstanding -= 1;
         if ticket.probe {
@@ -124,7 +131,7 @@ impl Endpoint {
                 self.limit.grow(before);
             }
             // It was known already when this request ended.
-            _ if ticket.epoch < self.epoch => {}
+            _ if ticket.epoch < self.epoch => return false,
             Effect::Overloaded { retry_after } => {
                 self.failed();
                 self.up = true;
@@ -143,6 +150,7 @@ impl Endpoint {
                 self.closed_until = now.checked_add(backoff(retry, self.in_a_row));
             }
         }
+        true
     }
 
     fn failed(&mut self) {

@@ -115,9 +115,10 @@ impl Gate {
         }
     }
 
-    fn leave(self: &Arc<Self>, endpoint: usize, ticket: Ticket, effect: Effect) {
+    /// Whether this was news of the endpoint.
+    fn leave(self: &Arc<Self>, endpoint: usize, ticket: Ticket, effect: Effect) -> bool {
         let (mut state, now) = (self.lock(), Instant::now());
-        state.endpoints[endpoint].end(ticket, effect, &self.retry, now);
+        let news = state.endpoints[endpoint].end(ticket, effect, &self.retry, now);
         match effect {
             Effect::Served => state.troubled = None,
             Effect::Overloaded { .. } | Effect::Dead => _ = state.troubled.get_or_insert(now),
@@ -125,6 +126,7 @@ impl Gate {
         }
         drop(state);
         self.admit();
+        news
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -157,14 +159,14 @@ impl Slot {
         self.endpoint
     }
 
-    pub(super) fn leave(mut self, outcome: &Result<ChatReply, ChatError>) {
+    /// Whether the outcome was news of the endpoint, and not what another request had met before.
+    pub(super) fn leave(mut self, outcome: &Result<ChatReply, ChatError>) -> bool {
         let effect = Effect::of(outcome);
         if let (Err(error), Effect::Overloaded { .. } | Effect::Dead) = (outcome, effect) {
             self.gate.lock().last_error = Some(error.clone());
         }
-        if let Some(ticket) = self.ticket.take() {
-            self.gate.leave(self.endpoint, ticket, effect);
-        }
+        let ticket = self.ticket.take().expect("a slot is left once");
+        self.gate.leave(self.endpoint, ticket, effect)
     }
 }
 
