@@ -1,7 +1,8 @@
 """Called by score_peer.sh: the same pairs through `agentflow score` and math-verify, per CPU second.
 
 Two sets of pairs. `copies`: a gold answer and a boxed copy of it, the usual case of a right answer. `respaced`: the copy
-is written with other spaces and a trailing thin space, so that neither side can stop at equal texts.
+is written with other spaces and a trailing thin space, so that the texts differ; ours still finds most of them equal but
+for notation, without algebra.
 """
 
 import json

@@ -114,7 +114,7 @@ fn mutated(text: &str, rng: &mut ChaCha8Rng) -> String {
             _ => {
                 letters[at] = *['{', '}', '\\', '$', '^', '9', 'é', '|', '(', '!']
                     .choose(rng)
-                    .expect("letters")
+                    .expect("letters");
             }
         }
     }

@@ -1,5 +1,7 @@
 //! The development cases of `tests/cases`, each judged as `agentflow score` would; every failure is printed.
 
+#![allow(clippy::print_stdout, reason = "every failure is shown")]
+
 use agentflow_eval::{Gold, Outcome, judge};
 use serde_json::Value;
 

@@ -54,7 +54,7 @@ pub(super) fn literal(
         while let Some(group) = scanner.joined(&["\\,", "\\!"]) {
             decimals.push_str(&group);
         }
-        repeating = scanner.repeating(&mut decimals);
+        repeating = scanner.repeating(&decimals);
     }
     if digits.len() + decimals.len() + repeating.len() > bounds::DIGITS {
         return Err(Unreadable::Bound);
@@ -182,7 +182,7 @@ impl Scanner<'_> {
     }
 
     /// The digits that repeat: `\overline{36}`, `(36)`, or shown thrice before dots.
-    fn repeating(&mut self, decimals: &mut String) -> String {
+    fn repeating(&mut self, decimals: &str) -> String {
         let bracketed = || repeating_brackets(self.rest()).filter(|_| decimals.is_empty());
         let marked = repeating_mark(self.rest()).or_else(bracketed);
         if let Some((digits, length)) = marked {

@@ -101,8 +101,7 @@ impl Parser {
         let mut sides = vec![self.set_expression()?];
         let mut operators = Vec::new();
         let name = self.name(start, self.at);
-        loop {
-            let Some(sign) = self.sign() else { break };
+        while let Some(sign) = self.sign() {
             let operator = match sign {
                 '=' | '<' | '>' | '≤' | '≥' | '≠' | '≈' | '≡' | '∈' | '∉' => sign,
                 '→' if operators.is_empty() => '=',

@@ -444,10 +444,10 @@ impl Parser {
             '(' | '[' | ']' | '⟨' => self.bracket(open),
             token::SET_OPEN => self.set(),
             '|' => {
-                self.bars += 1;
-                let inside = self.list();
-                self.bars -= 1;
-                let inside = inside?;
+                let bars = self.bars;
+                self.bars = bars + 1;
+                let inside = self.list()?;
+                self.bars = bars;
                 self.expect('|')?;
                 Ok(Node::Call("abs", vec![inside]))
             }

@@ -13,7 +13,7 @@ use crate::bench::{Bench, number, right};
 /// Right or wrong by the seed alone, as a model that draws.
 fn drawn(request: &ChatRequest, _: usize) -> Result<String, agentflow_llm::ChatError> {
     let seed = request.sampling.seed.expect("attempts have seeds");
-    Ok((number(request) + (seed % 3 == 0) as usize).to_string())
+    Ok((number(request) + usize::from(seed.is_multiple_of(3))).to_string())
 }
 
 #[tokio::test]
@@ -27,7 +27,7 @@ async fn every_attempt_is_made_once_with_a_seed_of_its_own() {
     for ((problem, repeat), sample) in &samples {
         let seed = attempt_seed(5, problem, *repeat);
         assert_eq!(sample.trajectory.sampling.seed, Some(seed));
-        let outcome = if seed % 3 == 0 { Outcome::Wrong } else { Outcome::Right };
+        let outcome = if seed.is_multiple_of(3) { Outcome::Wrong } else { Outcome::Right };
         assert_eq!(sample.eval.verdict.outcome, outcome);
         assert_eq!(sample.trajectory.id, format!("{problem}#{repeat}"));
         assert_eq!(sample.trajectory.benchmark.as_deref(), Some("numbers"));

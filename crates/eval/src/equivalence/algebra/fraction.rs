@@ -62,6 +62,8 @@ impl Fraction {
     }
 
     pub(crate) fn plus(&self, other: &Self, atoms: &mut Atoms) -> Read<Self> {
+        // Sums are copied.
+        atoms.spend(20 * (self.numerator.terms.len() + other.numerator.terms.len()) as u64)?;
         if self.denominator == other.denominator {
             let numerator = self.numerator.clone().plus(&other.numerator, atoms)?;
             return Ok(Self { numerator, denominator: self.denominator.clone() }.tidy());
@@ -174,6 +176,7 @@ impl Polynomial {
         }
         lowest.sort_unstable_by_key(|(atom, _)| *atom);
         let raise = Monomial(lowest).to_the(-Exponent::one())?;
+        atoms.spend(100 * self.terms.len() as u64)?;
         let mut raised = Self::zero();
         for (monomial, coefficient) in &self.terms {
             let term = Self::term(monomial.times(&raise)?, coefficient.clone(), atoms)?;

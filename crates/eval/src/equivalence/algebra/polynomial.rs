@@ -128,7 +128,7 @@ impl Polynomial {
         value: &BigRational,
         atoms: &mut Atoms,
     ) -> Read<()> {
-        atoms.spend(1 + cost(value))?;
+        atoms.spend(30 + cost(value))?;
         match self.terms.get_mut(monomial) {
             Some(sum) => {
                 atoms.spend(cost(sum))?;
@@ -166,7 +166,8 @@ impl Polynomial {
         let mut product = Self::zero();
         for (left, left_coefficient) in &self.terms {
             for (right, right_coefficient) in &other.terms {
-                atoms.spend(2)?;
+                // Two monomials merged, a quotient reduced, a tree searched.
+                atoms.spend(60)?;
                 let coefficient = multiply(left_coefficient, right_coefficient, atoms)?;
                 product.add_reduced(left.times(right)?, coefficient, atoms, 0)?;
             }
