@@ -56,7 +56,8 @@ async fn a_resumed_run_makes_failed_attempts_again_unless_told_otherwise() {
     let healthy = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let now = healthy.clone();
     let mut bench = Bench::new(10, move |request, n| {
-        let well = now.load(std::sync::atomic::Ordering::SeqCst) || number(request).is_multiple_of(2);
+        let well =
+            now.load(std::sync::atomic::Ordering::SeqCst) || number(request).is_multiple_of(2);
         if well { right(request, n) } else { Err(down()) }
     });
     assert_eq!(bench.run().await.expect("it runs").tally.failed, 5);
