@@ -48,11 +48,12 @@ impl Limit {
 mod tests {
     use super::*;
 
-    /// Serves rounds of as many requests as are allowed; refuses where they are more than `bearable`.
+    /// Serves a round of as many requests as are allowed, each followed by another at once; refuses where they are more than
+    /// `bearable`.
     fn round(limit: &mut Limit, bearable: usize) {
         let asked = limit.allowed();
         for _ in 0..asked.min(bearable) {
-            limit.grow(asked);
+            limit.grow(limit.allowed());
         }
         if asked > bearable {
             limit.cut();
