@@ -20,8 +20,11 @@ import gguf
 import numpy as np
 import torch
 from gguf import GGMLQuantizationType as T
-from gguf import GGUFWriter, TokenType
+from gguf import GGUFWriter
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from gguf_files import add_tokenizer
 
 GOLDEN = Path(__file__).resolve().parents[2] / "crates/model/tests/golden"
 VOCABULARY = 405  # five more than the tokenizer has
@@ -150,7 +153,7 @@ def write(path: Path, spec: dict, config, tensors: dict) -> None:
         writer.add_key_length(config.head_dim)
         writer.add_value_length(config.head_dim)
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-    add_tokenizer(writer)
+    add_tokenizer(writer, GOLDEN / "tokenizer", VOCABULARY)
     for name, (data, kind) in tensors.items():
         if data.dtype == np.uint8:
             writer.add_tensor(name, data, raw_dtype=kind)
@@ -160,27 +163,6 @@ def write(path: Path, spec: dict, config, tensors: dict) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-
-
-def add_tokenizer(writer: GGUFWriter) -> None:
-    """What `_set_vocab_gpt2` of llama.cpp's converter writes."""
-    source = json.loads((GOLDEN / "tokenizer/tokenizer.json").read_text())
-    settings = json.loads((GOLDEN / "tokenizer/tokenizer_config.json").read_text())
-    by_id = {id: (token, TokenType.NORMAL) for token, id in source["model"]["vocab"].items()}
-    for added in source["added_tokens"]:
-        kind = TokenType.CONTROL if added["special"] else TokenType.USER_DEFINED
-        by_id[added["id"]] = (added["content"], kind)
-    listed = [by_id.get(id, (f"[PAD{id}]", TokenType.UNUSED)) for id in range(VOCABULARY)]
-    ids = {token: id for id, (token, _) in by_id.items()}
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list([token for token, _ in listed])
-    writer.add_token_types([kind for _, kind in listed])
-    writer.add_token_merges([" ".join(pair) for pair in source["model"]["merges"]])
-    writer.add_eos_token_id(ids[settings["eos_token"]])
-    writer.add_pad_token_id(ids[settings["pad_token"]])
-    writer.add_add_bos_token(False)
-    writer.add_chat_template(settings["chat_template"])
 
 
 def golden_values(path: Path, model) -> dict:

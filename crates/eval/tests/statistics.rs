@@ -1,5 +1,5 @@
 //! Statistics against SciPy and statsmodels: `cases/statistics.jsonl` was checked with both, and
-//! `scripts/golden/statistics.py` writes `cases/statistics_scipy.jsonl`.
+//! `scripts/golden/intervals.py` writes `cases/statistics_scipy.jsonl`.
 
 use agentflow_eval::statistics::{
     Interval, Tally, average, clopper_pearson, clustered_stderr, difference, fisher, holm, mcnemar,

@@ -11,48 +11,10 @@ use agentflow_model::{
     Completion, Engine, Limits, ModelError, Qwen3, Request, Sample, TokenMask, logprobs,
 };
 use candle_core::DType;
-use common::{SHAPES, config, engine, grammar, model, prompt, sampling};
+use common::{
+    SHAPES, complete, config, engine, grammar, mixture, model, planner_schema, prompt, sampling,
+};
 use serde_json::{Value, json};
-
-fn complete(engine: &Engine, requests: Vec<Request>) -> Vec<Vec<Completion>> {
-    let replies: Vec<_> =
-        requests.into_iter().map(|request| engine.submit(request).expect("it fits")).collect();
-    replies
-        .into_iter()
-        .map(|replies| replies.into_iter().map(|reply| reply.wait().expect("a reply")).collect())
-        .collect()
-}
-
-fn schema() -> Value {
-    json!({
-        "type": "object",
-        "properties": {"thought": {"type": "string"}, "done": {"type": "boolean"}},
-        "required": ["thought", "done"],
-        "additionalProperties": false,
-    })
-}
-
-/// Lengths around the blocks, common beginnings, groups, a grammar, truncations.
-fn mixture() -> Vec<Request> {
-    let constraint = grammar().constraint(&schema()).expect("a schema");
-    let common = prompt(40, 7);
-    [1, 2, 15, 16, 17, 33, 70, 150]
-        .into_iter()
-        .enumerate()
-        .map(|(i, length)| {
-            let mut tokens = if i % 2 == 0 { common.clone() } else { Vec::new() };
-            tokens.extend(prompt(length, i as u64));
-            let mut sample = Sample::new(sampling([1.0, 0.6, 1.4][i % 3], 11), 12 + i as u32 * 3);
-            sample.constraint = (i % 3 == 1).then(|| constraint.clone());
-            match i {
-                3 => sample.sampling.top_k = Some(20),
-                7 => sample.sampling = Sampling::greedy(),
-                _ => {}
-            }
-            Request::group(tokens, sample, 1 + i % 4)
-        })
-        .collect()
-}
 
 /// How engines may differ in what they do at once. In some the arena has not one block to spare.
 fn variants() -> Vec<(&'static str, Limits)> {
@@ -95,7 +57,7 @@ fn in_f32_the_arena_samples_what_the_exact_path_samples() {
 
 /// Log-probabilities of replies as an engine sampled them in its batches, against each reply scored alone.
 fn differences(model: &Qwen3, limits: Limits) -> Vec<f32> {
-    let constraint = grammar().constraint(&schema()).expect("a schema");
+    let constraint = grammar().constraint(&planner_schema()).expect("a schema");
     let requests = mixture();
     let completions = complete(&engine(model, limits), requests.clone());
     let mut differences = Vec::new();

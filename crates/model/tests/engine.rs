@@ -10,7 +10,9 @@ use agentflow_model::{
     bundled, logprobs, ops,
 };
 use candle_core::{DType, Device, Tensor};
-use common::{SHAPES, config, engine, grammar, model, prompt, sampling};
+use common::{
+    SHAPES, complete, config, engine, grammar, mixture, model, planner_schema, prompt, sampling,
+};
 use serde_json::{Value, json};
 
 /// Everything about a reply that must not change, to the bit.
@@ -23,55 +25,8 @@ fn bits(completion: &Completion) -> Bits {
     (tokens, completion.text.clone(), completion.finish)
 }
 
-fn complete(engine: &Engine, requests: Vec<Request>) -> Vec<Vec<Completion>> {
-    let replies: Vec<_> =
-        requests.into_iter().map(|request| engine.submit(request).expect("it fits")).collect();
-    replies
-        .into_iter()
-        .map(|replies| replies.into_iter().map(|reply| reply.wait().expect("a reply")).collect())
-        .collect()
-}
-
 fn all_bits(completions: &[Vec<Completion>]) -> Vec<Vec<Bits>> {
     completions.iter().map(|group| group.iter().map(bits).collect()).collect()
-}
-
-fn planner_schema() -> Value {
-    json!({
-        "type": "object",
-        "properties": {
-            "thought": {"type": "string"},
-            "action": {"type": "string", "enum": ["think", "search", "code", "answer"]},
-            "action_input": {"type": "string"},
-        },
-        "required": ["thought", "action", "action_input"],
-        "additionalProperties": false,
-    })
-}
-
-/// Requests of every kind: lengths around the blocks, common beginnings, groups, grammars, truncations, stop texts.
-fn mixture() -> Vec<Request> {
-    let planner = grammar().constraint(&planner_schema()).expect("a schema");
-    let common = prompt(40, 7);
-    [1, 2, 15, 16, 17, 33, 70, 150]
-        .into_iter()
-        .enumerate()
-        .map(|(i, length)| {
-            let mut tokens = if i % 2 == 0 { common.clone() } else { Vec::new() };
-            tokens.extend(prompt(length, i as u64));
-            let mut sample = Sample::new(sampling([1.0, 0.6, 1.4][i % 3], 11), 12 + i as u32 * 3);
-            sample.constraint = (i % 3 == 1).then(|| planner.clone());
-            match i {
-                2 => sample.sampling.top_p = 0.8,
-                3 => sample.sampling.top_k = Some(20),
-                5 => sample.sampling.min_p = 0.05,
-                6 => sample.stop = vec!["e".to_owned(), "and".to_owned()],
-                7 => sample.sampling = Sampling::greedy(),
-                _ => {}
-            }
-            Request::group(tokens, sample, 1 + i % 4)
-        })
-        .collect()
 }
 
 #[test]

@@ -7,8 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agentflow_llm::Sampling;
-use agentflow_model::{Architecture, Config, Engine, Grammar, Limits, Qwen3, Tokenizer, Weights};
+use agentflow_model::{
+    Architecture, Completion, Config, Engine, Grammar, Limits, Qwen3, Request, Sample, Tokenizer,
+    Weights,
+};
 use candle_core::{DType, Device, Tensor};
+use serde_json::{Value, json};
 
 pub(crate) const VOCABULARY: usize = 512;
 
@@ -133,4 +137,51 @@ pub(crate) fn sampling(temperature: f64, seed: u64) -> Sampling {
 pub(crate) fn prompt(length: usize, salt: u64) -> Vec<u32> {
     let mut next = noise(salt);
     (0..length).map(|_| 100 + ((next() + 1.0) * 150.0) as u32).collect()
+}
+
+pub(crate) fn complete(engine: &Engine, requests: Vec<Request>) -> Vec<Vec<Completion>> {
+    let replies: Vec<_> =
+        requests.into_iter().map(|request| engine.submit(request).expect("it fits")).collect();
+    replies
+        .into_iter()
+        .map(|replies| replies.into_iter().map(|reply| reply.wait().expect("a reply")).collect())
+        .collect()
+}
+
+pub(crate) fn planner_schema() -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "thought": {"type": "string"},
+            "action": {"type": "string", "enum": ["think", "search", "code", "answer"]},
+            "action_input": {"type": "string"},
+        },
+        "required": ["thought", "action", "action_input"],
+        "additionalProperties": false,
+    })
+}
+
+/// Requests of every kind: lengths around the blocks, common beginnings, groups, grammars, truncations, stop texts.
+pub(crate) fn mixture() -> Vec<Request> {
+    let planner = grammar().constraint(&planner_schema()).expect("a schema");
+    let common = prompt(40, 7);
+    [1, 2, 15, 16, 17, 33, 70, 150]
+        .into_iter()
+        .enumerate()
+        .map(|(i, length)| {
+            let mut tokens = if i % 2 == 0 { common.clone() } else { Vec::new() };
+            tokens.extend(prompt(length, i as u64));
+            let mut sample = Sample::new(sampling([1.0, 0.6, 1.4][i % 3], 11), 12 + i as u32 * 3);
+            sample.constraint = (i % 3 == 1).then(|| planner.clone());
+            match i {
+                2 => sample.sampling.top_p = 0.8,
+                3 => sample.sampling.top_k = Some(20),
+                5 => sample.sampling.min_p = 0.05,
+                6 => sample.stop = vec!["e".to_owned(), "and".to_owned()],
+                7 => sample.sampling = Sampling::greedy(),
+                _ => {}
+            }
+            Request::group(tokens, sample, 1 + i % 4)
+        })
+        .collect()
 }

@@ -1,6 +1,6 @@
 """Writes crates/eval/tests/cases/statistics_scipy.jsonl: what SciPy and statsmodels say, for `agentflow-eval`.
 
-    pip install scipy==1.* statsmodels==0.15.* && python scripts/golden/statistics.py
+    pip install scipy==1.* statsmodels==0.15.* && python scripts/golden/intervals.py
 """
 
 import itertools
