@@ -13,6 +13,8 @@ mod ragged;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use candle_core::{D, DType, Device, Tensor};
 
 use crate::config::{Architecture, Config};
@@ -123,6 +125,26 @@ impl Qwen3 {
     /// What is computed in; weights may be stored in less.
     pub fn dtype(&self) -> DType {
         self.rope.cos.dtype()
+    }
+
+    /// What most of the weights of the matrices are stored in, e.g. `BF16` or `Q4_K`, and the bytes of all.
+    pub fn stored(&self) -> (String, usize) {
+        let tables = match self.config.tie_word_embeddings {
+            true => vec![&self.embed_tokens],
+            false => vec![&self.embed_tokens, &self.lm_head],
+        };
+        let matrices = self.layers.iter().flat_map(|Layer { attention, mlp, .. }| {
+            let Attention { q_proj, k_proj, v_proj, o_proj, .. } = attention;
+            let Mlp { gate_proj, up_proj, down_proj } = mlp;
+            [q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj].map(Projection::weight)
+        });
+        let mut kinds = BTreeMap::<String, usize>::new();
+        for (kind, bytes) in tables.into_iter().chain(matrices).map(Weight::stored) {
+            *kinds.entry(kind).or_default() += bytes;
+        }
+        let bytes = kinds.values().sum();
+        let most = kinds.into_iter().max_by_key(|(_, bytes)| *bytes);
+        (most.map_or_else(String::new, |(kind, _)| kind), bytes)
     }
 
     /// An empty cache for this model.

@@ -25,6 +25,17 @@ impl Weight {
         }
     }
 
+    /// How it is stored, as GGUF names it, and its bytes.
+    pub(crate) fn stored(&self) -> (String, usize) {
+        match self {
+            Self::Plain(weight) | Self::Half(weight) => {
+                let (dtype, values) = (weight.dtype(), weight.elem_count());
+                (dtype.as_str().to_uppercase(), values * dtype.size_in_bytes())
+            }
+            Self::Packed(weight) => (weight.quants().name().to_owned(), weight.size()),
+        }
+    }
+
     /// `x · weightᵀ` for `x: [.., in]`.
     pub(crate) fn linear(&self, x: &Tensor) -> Result<Tensor> {
         match self {

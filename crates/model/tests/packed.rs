@@ -197,3 +197,14 @@ fn a_gradient_through_packed_weights_is_refused() {
     let error = model.forward(&ids, None).expect_err("a gradient is asked for").to_string();
     assert!(error.contains("load the model unpacked to train it"), "{error}");
 }
+
+#[test]
+fn a_model_says_how_it_is_stored() {
+    let (most, packed) = quantised().model.stored();
+    assert_eq!(most, "Q4_K");
+    // 4.63 bits a weight, 6.63 and 8.5, each matrix up to whole panels of outputs: far below two bytes.
+    assert!((124_200 / 2..2 * 152_800).contains(&packed), "{packed} bytes");
+    let wide = gguf("qwen3-k").load(DType::F32, &Device::Cpu).expect("it loads").model.stored();
+    assert_eq!(wide.0, "F32");
+    assert!(wide.1 >= 4 * 152_000, "{} bytes", wide.1);
+}

@@ -216,14 +216,14 @@ fn card(model: &Local, name: &str) -> Card {
     ] {
         about.insert(format!("{family}.{key}"), value);
     }
-    let dtype = loaded.model.dtype();
+    let (stored, bytes) = loaded.model.stored();
     Card {
         name: name.to_owned(),
         digest: info.digest.clone().unwrap_or_default(),
         family: family.to_owned(),
         parameters: parameters as u64,
-        dtype: format!("{dtype:?}").to_uppercase(),
-        size: (parameters * dtype.size_in_bytes()) as u64,
+        dtype: stored,
+        size: bytes as u64,
         context_length: info.num_ctx.unwrap_or(config.max_position_embeddings as u32),
         embedding_length: config.hidden_size as u32,
         template: template.to_owned(),

@@ -63,7 +63,7 @@ pub struct Card {
     /// E.g. `qwen3`.
     pub family: String,
     pub parameters: u64,
-    /// How the weights are held, e.g. `F32`.
+    /// How most of the weights are held, e.g. `F32` or `Q4_K`.
     pub dtype: String,
     /// Bytes of the weights in memory.
     pub size: u64,

@@ -35,6 +35,17 @@ pub enum Quants {
     Q6K,
 }
 
+impl Quants {
+    /// As GGUF names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Q8_0 => "Q8_0",
+            Self::Q4K => "Q4_K",
+            Self::Q6K => "Q6_K",
+        }
+    }
+}
+
 /// A quantised matrix, `[outputs, inputs]`.
 pub struct Packed {
     quants: Quants,
