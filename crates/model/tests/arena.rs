@@ -6,15 +6,12 @@ mod common;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use agentflow_llm::{Finish, Sampling};
-use agentflow_model::{
-    Completion, Engine, Limits, ModelError, Qwen3, Request, Sample, TokenMask, logprobs,
-};
+use agentflow_llm::Finish;
+use agentflow_model::{Engine, Limits, ModelError, Qwen3, Request, Sample, TokenMask, logprobs};
 use candle_core::DType;
 use common::{
     SHAPES, complete, config, engine, grammar, mixture, model, planner_schema, prompt, sampling,
 };
-use serde_json::{Value, json};
 
 /// How engines may differ in what they do at once. In some the arena has not one block to spare.
 fn variants() -> Vec<(&'static str, Limits)> {

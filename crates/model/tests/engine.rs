@@ -4,7 +4,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use agentflow_llm::{Finish, Sampling};
+use agentflow_llm::Finish;
 use agentflow_model::{
     Completion, Engine, Event, Limits, Local, ModelError, Qwen3, Request, Sample, TokenMask,
     bundled, logprobs, ops,
