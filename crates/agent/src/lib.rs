@@ -7,6 +7,7 @@
 //! **Invariant:** only the planner is trained, so everything it reads and writes goes through [`prompt::PlannerPrompt`]
 //! and [`trajectory::Decision`].
 
+pub mod prm_input;
 pub mod prompt;
 pub mod trajectory;
 
@@ -25,6 +26,7 @@ pub use event::Event;
 pub use executor::Executor;
 pub use memory::Memory;
 pub use planner::{CallSettings, Planned, Planner};
+pub use prm_input::prm_input;
 pub use solver::{Budget, SolveError, Solver};
 pub use trajectory::Trajectory;
 pub use verifier::{Judged, Verifier};

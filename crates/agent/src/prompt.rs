@@ -202,7 +202,7 @@ fn push_steps(text: &mut String, steps: &[Step]) {
 }
 
 /// A step's reply as the planner sees it again.
-fn written(step: &Step) -> String {
+pub(crate) fn written(step: &Step) -> String {
     step.reply.as_ref().map_or_else(|| shorten(&step.raw, 400), Decision::to_json)
 }
 

@@ -3,6 +3,7 @@
 mod bench;
 mod eval;
 mod placement;
+mod train;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ pub(crate) use eval::{
 
 pub(crate) use bench::{BenchCommand, BenchEngineArgs, RandomArgs};
 pub(crate) use placement::PlacementArgs;
+pub(crate) use train::{SftArgs, TrainCommand};
 
 const ENVIRONMENT: &str = "\
 Environment, also from a file `.env`:
@@ -200,31 +202,6 @@ pub(crate) enum ScoreKind {
     Math,
     /// Letters; a line may hold the texts of its `choices`
     Choice,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum TrainCommand {
-    /// Train a small planner from nothing on demonstrations of the arithmetic benchmark
-    Sft(SftArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SftArgs {
-    /// Run configuration, e.g. configs/tiny/sft.toml
-    #[arg(long, value_name = "FILE", required_unless_present = "resume")]
-    pub(crate) config: Option<PathBuf>,
-    /// Override one key, e.g. --set schedule.updates=100
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub(crate) overrides: Vec<String>,
-    /// Go on with an interrupted run
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "overrides"])]
-    pub(crate) resume: Option<PathBuf>,
-    /// Check the configuration and print it, without training
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Where run directories are made
-    #[arg(long, value_name = "DIR", default_value = "runs")]
-    pub(crate) runs: PathBuf,
 }
 
 /// Serve a local model to every client of Ollama or OpenAI

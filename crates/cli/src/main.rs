@@ -29,7 +29,7 @@ use std::process::ExitCode;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
-use arguments::{Cli, Command, EvalCommand, TrainCommand};
+use arguments::{Cli, Command, EvalCommand};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -126,7 +126,7 @@ fn run(command: Command) -> Result<(), Failure> {
             None => eval::run(args.run),
         },
         Command::Score(args) => score::run(&args),
-        Command::Train { command: TrainCommand::Sft(args) } => train::sft(args),
+        Command::Train { command } => train::run(command),
         Command::Model { command } => model::run(command),
         Command::Tools { command } => tools::run(command),
         Command::Serve(args) => serve::run(args),

@@ -1,5 +1,6 @@
 //! Training. So far [`sft`]: supervised fine-tuning of a small planner from nothing, on demonstrations.
 
 pub mod adamw;
+pub mod label;
 pub mod schedule;
 pub mod sft;

@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow};
 use clap::Parser;
 use toml::Table;
 
-use crate::arguments::{Cli, Command, TrainCommand};
+use crate::arguments::{Cli, Command};
 use crate::{Failure, eval, train};
 
 pub(super) fn resume(run: &Path) -> Result<(), Failure> {
@@ -21,7 +21,7 @@ pub(super) fn resume(run: &Path) -> Result<(), Failure> {
             _ => unreachable!("it is what was written"),
         },
         "sft" => match line(&["train", "sft"]) {
-            Command::Train { command: TrainCommand::Sft(args) } => train::sft(args),
+            Command::Train { command } => train::run(command),
             _ => unreachable!("it is what was written"),
         },
         other => Err(Failure::usage(anyhow!(
