@@ -148,6 +148,8 @@ async fn whole(
 fn generated(problem: arith::Problem) -> Problem {
     let tags = [
         ("level", problem.level.to_string()),
+        // How many tool calls its demonstration takes: credit for single steps shows where there are several.
+        ("calls", problem.calls.len().to_string()),
         ("family", problem.family),
         ("split", problem.split.to_string()),
     ];

@@ -2,5 +2,6 @@
 
 pub mod adamw;
 pub mod label;
+pub mod reward;
 pub mod schedule;
 pub mod sft;
