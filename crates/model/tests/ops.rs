@@ -1,6 +1,7 @@
 //! Every fused op against the composed one in f64, forward and backward, and its gradients against
 //! finite differences.
 
+use agentflow_model::TokenMask;
 use agentflow_model::ops::{self, composed};
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use rand::{Rng, SeedableRng};
@@ -149,6 +150,73 @@ fn attention_takes_views() -> Result<()> {
     })
 }
 
+#[test]
+fn attention_packed_matches_composed() -> Result<()> {
+    for (lengths, heads, kv_heads, head_dim) in [
+        (&[1][..], 1, 1, 2),
+        (&[3, 1, 5], 4, 2, 8),
+        (&[97, 48, 1, 49, 2], 2, 2, 8),
+        (&[5, 140, 30], 6, 2, 32),
+    ] {
+        let tokens = lengths.iter().sum();
+        let inputs = [
+            random(&[1, tokens, heads * head_dim], 1)?,
+            random(&[1, tokens, kv_heads * head_dim], 2)?,
+            random(&[1, tokens, kv_heads * head_dim], 3)?,
+        ];
+        check(&inputs, |x| ops::attention_packed(&x[0], &x[1], &x[2], lengths, head_dim, 0.4))?;
+    }
+    Ok(())
+}
+
+/// Forward and backward, a sequence has the bits that it has alone.
+#[test]
+fn attention_packed_is_attention_of_each() -> Result<()> {
+    let lengths = [60, 1, 100, 7];
+    let vars = [(1, 48), (2, 16), (3, 16)]
+        .map(|(seed, width)| Var::from_tensor(&random(&[1, 168, width], seed)?))
+        .into_iter()
+        .collect::<Result<Vec<_>>>()?;
+    let cotangent = random(&[1, 168, 48], 4)?;
+    let packed = ops::attention_packed(&vars[0], &vars[1], &vars[2], &lengths, 8, 0.4)?;
+    let packed_grads = ops::backward_from(&packed, &cotangent)?;
+    let mut start = 0;
+    for length in lengths {
+        let part = |x: &Tensor| x.narrow(1, start, length);
+        let alone: Vec<Var> =
+            vars.iter().map(|var| Var::from_tensor(&part(var)?)).collect::<Result<_>>()?;
+        let out = ops::attention_thd(&alone[0], &alone[1], &alone[2], 8, 0.4, 0)?;
+        assert_close(&part(&packed)?, &out, 0.0)?;
+        let grads = ops::backward_from(&out, &part(&cotangent)?.contiguous()?)?;
+        for (alone, var) in alone.iter().zip(&vars) {
+            let [alone, packed] = [grads.get(alone), packed_grads.get(var)];
+            let packed = part(packed.expect("a gradient"))?;
+            assert_close(&packed, alone.expect("a gradient"), 0.0)?;
+        }
+        start += length;
+    }
+    Ok(())
+}
+
+#[test]
+fn backward_goes_on_from_a_gradient() -> Result<()> {
+    let (x, weight) =
+        (Var::from_tensor(&random(&[6, 4], 1)?)?, Var::from_tensor(&random(&[5, 4], 2)?)?);
+    let out = ops::linear(&x, &weight)?;
+    let cotangent = random(&[6, 5], 3)?;
+    let wanted = (&out * &cotangent)?.sum_all()?.backward()?;
+    let found = ops::backward_from(&out, &cotangent)?;
+    for var in [&x, &weight] {
+        assert_close(
+            found.get(var).expect("a gradient"),
+            wanted.get(var).expect("a gradient"),
+            0.0,
+        )?;
+    }
+    assert!(ops::backward_from(&out, &random(&[5, 6], 3)?).is_err());
+    Ok(())
+}
+
 /// Repeats the key heads, as HF's `repeat_kv` does, instead of stacking the query heads.
 #[test]
 fn attention_groups_heads_as_hf_does() -> Result<()> {
@@ -196,6 +264,80 @@ fn linear_cross_entropy_matches_composed() -> Result<()> {
         let inputs = [random(&[rows, inputs], 1)?, random(&[vocabulary, inputs], 3)?];
         check(&inputs, |x| ops::linear_cross_entropy(&x[0], &x[1], &targets, &weights))?;
     }
+    Ok(())
+}
+
+/// Masks of every kind: none, one token, a third of them, and one that ends before the vocabulary does.
+fn masks(targets: &Tensor, vocabulary: usize) -> Result<Vec<Option<TokenMask>>> {
+    let masks = targets.to_vec1::<u32>()?.into_iter().enumerate().map(|(row, target)| {
+        let length = if row % 4 == 3 { target as usize + 1 } else { vocabulary };
+        let mut mask = TokenMask::alloc(length);
+        mask.allow_token(target);
+        if row % 4 >= 2 {
+            (0..length as u32).step_by(3).for_each(|token| mask.allow_token(token));
+        }
+        (row % 4 > 0).then_some(mask)
+    });
+    Ok(masks.collect())
+}
+
+#[test]
+fn masked_token_logprobs_match_composed() -> Result<()> {
+    for (rows, inputs, vocabulary) in [(1, 1, 2), (11, 6, 9), (300, 16, 1030)] {
+        let targets = ids(&[rows], vocabulary)?;
+        let masks = masks(&targets, vocabulary)?;
+        let inputs = [random(&[rows, inputs], 1)?, (random(&[vocabulary, inputs], 3)? * 2.0)?];
+        for masks in [None, Some(masks.as_slice())] {
+            let logprobs = |x: &[Tensor]| {
+                Ok(ops::masked_token_logprobs(&x[0], &x[1], &targets, 0.7, masks)?.0)
+            };
+            check(&inputs, logprobs)?;
+            let entropies = |dtype| {
+                let [x, weight] = [&inputs[0], &inputs[1]].map(|x| x.to_dtype(dtype));
+                Ok::<_, candle_core::Error>(
+                    ops::masked_token_logprobs(&x?, &weight?, &targets, 0.7, masks)?.1,
+                )
+            };
+            assert_close(&entropies(DType::F32)?, &entropies(DType::F64)?, 1e-5)?;
+        }
+        // Without temperature and masks they are the log-probabilities of the logits.
+        let found = ops::masked_token_logprobs(&inputs[0], &inputs[1], &targets, 1.0, None)?.0;
+        let wanted = ops::token_logprobs(&ops::linear(&inputs[0], &inputs[1])?, &targets)?;
+        assert_close(&found, &wanted, 1e-5)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_forced_token_has_no_logprob_entropy_or_gradient() -> Result<()> {
+    let (hidden, weight) = (Var::from_tensor(&random(&[2, 5], 1)?)?, random(&[40, 5], 2)?);
+    let targets = Tensor::new(&[7u32, 33], &Device::Cpu)?;
+    let mut forced = TokenMask::alloc(40);
+    forced.allow_token(33);
+    let masks = [None, Some(forced.clone())];
+    let (logprobs, entropies) =
+        ops::masked_token_logprobs(&hidden, &weight, &targets, 0.6, Some(&masks))?;
+    assert_eq!((logprobs.to_vec1::<f32>()?[1], entropies.to_vec1::<f32>()?[1]), (0.0, 0.0));
+    let grads = logprobs.sum_all()?.backward()?;
+    let grad = grads.get(&hidden).expect("a gradient").to_vec2::<f32>()?;
+    assert!(grad[0].iter().all(|&x| x != 0.0) && grad[1] == [0.0; 5], "{grad:?}");
+    assert!(grads.get(&weight).is_none() && !entropies.track_op());
+
+    let refused = |temperature, masks: &[Option<TokenMask>]| {
+        let result =
+            ops::masked_token_logprobs(&hidden, &weight, &targets, temperature, Some(masks));
+        let text = result.expect_err("refused").to_string();
+        text.lines().next().unwrap_or_default().to_owned()
+    };
+    assert_eq!(
+        refused(1.0, &[Some(forced), None]),
+        "masked_token_logprobs: target 7 of row 0 is not allowed by its mask"
+    );
+    assert_eq!(refused(1.0, &[None]), "masked_token_logprobs: 1 masks for 2 rows");
+    assert_eq!(
+        refused(0.0, &masks),
+        "masked_token_logprobs: the temperature must be positive, not 0"
+    );
     Ok(())
 }
 
@@ -274,6 +416,25 @@ fn frozen_weights_get_no_gradient() -> Result<()> {
     let up = Var::from_tensor(&weight)?;
     let grads = ops::swiglu_linear(&x, &weight, &up)?.backward()?;
     assert!(grads.get(&up).is_some() && grads.get(&weight).is_none());
+
+    // Where candle multiplies, too: its own product would give the weight a gradient.
+    for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::BF16, 2e-2)] {
+        let x = Var::from_tensor(&x.to_dtype(dtype)?)?;
+        let weight = weight.to_dtype(dtype)?;
+        let cotangent = random(&[3, 5], 3)?.to_dtype(dtype)?;
+        let out = ops::linear(&x, &weight)?;
+        assert_close(&out, &composed::linear(&x, &weight)?, 0.0)?;
+        let grads = ops::backward_from(&out, &cotangent)?;
+        assert!(grads.get(&weight).is_none());
+        let wide = |x: &Tensor| x.to_dtype(DType::F64);
+        let wanted = wide(&cotangent)?.matmul(&wide(&weight)?)?;
+        assert_close(grads.get(&x).expect("a gradient"), &wanted, tolerance)?;
+        let residual = random(&[3, 5], 4)?.to_dtype(dtype)?;
+        let grads = ops::linear_residual(&x, &weight, &residual)?.backward()?;
+        assert!(grads.get(&x).is_some() && grads.get(&weight).is_none());
+        let grads = ops::swiglu_linear(&x, &weight, &weight)?.backward()?;
+        assert!(grads.get(&x).is_some() && grads.get(&weight).is_none());
+    }
     Ok(())
 }
 
@@ -352,8 +513,13 @@ fn half_precision_is_near_full() -> Result<()> {
             ops::attention_thd(&x[0], &x[1], &x[2], 8, 0.3, 0)
         })?;
         let weights = Tensor::ones(10, DType::F32, &Device::Cpu)?;
-        near(&[x.reshape((10, 16))?, weight], &|x| {
+        near(&[x.reshape((10, 16))?, weight.clone()], &|x| {
             ops::linear_cross_entropy(&x[0], &x[1], &ids(&[10], 24)?, &weights)
+        })?;
+        let masks = masks(&ids(&[10], 24)?, 24)?;
+        near(&[x.reshape((10, 16))?, weight], &|x| {
+            let targets = ids(&[10], 24)?;
+            Ok(ops::masked_token_logprobs(&x[0], &x[1], &targets, 0.7, Some(&masks))?.0)
         })?;
     }
     Ok(())

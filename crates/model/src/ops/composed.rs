@@ -127,11 +127,49 @@ pub fn attention_thd(
     out.transpose(1, 2)?.contiguous()?.reshape(q.shape())
 }
 
+/// [`attention_thd`] of each of the sequences laid end to end in `q: [1, N, H·D]`, `k, v: [1, N, KV·D]`.
+pub fn attention_packed(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    lengths: &[usize],
+    head_dim: usize,
+    scale: f64,
+) -> Result<Tensor> {
+    let mut start = 0;
+    let mut attended = Vec::with_capacity(lengths.len());
+    for &length in lengths {
+        let [q, k, v] = [q, k, v].map(|x| x.narrow(1, start, length));
+        attended.push(attention_thd(&q?, &k?, &v?, head_dim, scale, 0)?);
+        start += length;
+    }
+    Tensor::cat(&attended, 1)
+}
+
 /// `log softmax(logits)[n, targets[n]]` for `logits: [N, V]`, as `[N]`, in f32 or wider.
 pub fn token_logprobs(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let wide = if is_half(logits.dtype()) { logits.to_dtype(DType::F32)? } else { logits.clone() };
     let logprobs = candle_nn::ops::log_softmax(&wide, D::Minus1)?;
     logprobs.gather(&targets.unsqueeze(1)?, 1)?.squeeze(1)
+}
+
+/// Log-probabilities of `targets` and entropies, `[N]` each, of `softmax(hidden · weightᵀ / temperature)` over the tokens where
+/// `allowed`, `[N, V]` of u8, is not 0.
+pub fn masked_token_logprobs(
+    hidden: &Tensor,
+    weight: &Tensor,
+    targets: &Tensor,
+    temperature: f64,
+    allowed: Option<&Tensor>,
+) -> Result<(Tensor, Tensor)> {
+    let mut logits = (linear(hidden, weight)? / temperature)?;
+    if let Some(allowed) = allowed {
+        let never = Tensor::new(-1e30, logits.device())?.to_dtype(logits.dtype())?;
+        logits = allowed.where_cond(&logits, &never.broadcast_as(logits.shape())?)?;
+    }
+    let logprobs = candle_nn::ops::log_softmax(&logits, D::Minus1)?;
+    let entropies = (logprobs.exp()? * &logprobs)?.sum(D::Minus1)?.neg()?.detach();
+    Ok((logprobs.gather(&targets.unsqueeze(1)?, 1)?.squeeze(1)?, entropies))
 }
 
 /// `Σ weights[n] * -log softmax(logits[n])[targets[n]]`, a scalar.

@@ -67,7 +67,8 @@ pub fn linear_cross_entropy(
         return shape_error("linear_cross_entropy", rule, &[hidden, weight]);
     }
     if !is_f32_cpu(&[hidden, weight]) {
-        return composed::linear_cross_entropy(hidden, weight, targets, &weights.detach());
+        let logits = super::linear(hidden, weight)?;
+        return composed::cross_entropy(&logits, targets, &weights.detach());
     }
     let op = LinearCrossEntropy {
         targets: read_targets("linear_cross_entropy", targets, rows, vocabulary)?,
@@ -78,7 +79,12 @@ pub fn linear_cross_entropy(
     hidden.contiguous()?.apply_op2(&weight.contiguous()?, op)
 }
 
-fn read_targets(op: &str, targets: &Tensor, rows: usize, vocabulary: usize) -> Result<Vec<u32>> {
+pub(super) fn read_targets(
+    op: &str,
+    targets: &Tensor,
+    rows: usize,
+    vocabulary: usize,
+) -> Result<Vec<u32>> {
     if targets.dims() != [rows] {
         return shape_error(op, &format!("targets must be [{rows}]"), &[targets]);
     }

@@ -27,31 +27,36 @@ pub mod composed;
 mod cpu;
 mod cross_entropy;
 mod embedding;
+mod given;
 mod heads;
 mod lanes;
 mod linear;
 mod packed;
 mod paged_attention;
+mod policy_logprobs;
 mod rms_norm;
 mod rope;
 mod row_product;
+mod seed;
 mod simd;
 mod softmax_sums;
 mod swiglu;
 
 use candle_core::{Error, Result, Tensor};
 
-pub use attention::{attention, attention_thd};
+pub use attention::{attention, attention_packed, attention_thd};
 pub use causal_softmax::causal_softmax;
 pub(crate) use cpu::values;
 pub use cross_entropy::{cross_entropy, linear_cross_entropy, token_logprobs};
 pub use embedding::embedding;
-pub use linear::{linear, linear_residual, swiglu_linear};
+pub use linear::{frozen_linear, linear, linear_residual, swiglu_linear};
 pub use packed::{Packed, Quants};
 pub(crate) use paged_attention::{BLOCK_TOKENS, Heads, Span, paged_attention};
+pub use policy_logprobs::masked_token_logprobs;
 pub use rms_norm::rms_norm;
 pub use rope::{head_norm_rope, rope, rope_thd};
 pub use row_product::{row_linear, row_linear_residual, row_swiglu_linear};
+pub use seed::backward_from;
 pub(crate) use softmax_sums::{SoftmaxSums, masked, scaled};
 pub use swiglu::swiglu;
 
