@@ -178,7 +178,8 @@ fn nonsense_is_named() {
     assert!(error.contains("`advantage.scale_rewards` must be `group`"), "{error}");
     let clip = AdvantageConfig { clip: Some(-1.0), ..config(ScaleRewards::Group) };
     assert!(clip.check().expect_err("clip").to_string().starts_with("`advantage.clip` is -1; "));
-    let unknown = "scale_rewards = 'group'\nmulti_objective_aggregation = 'sum_then_normalize'\nstd = 1";
+    let unknown =
+        "scale_rewards = 'group'\nmulti_objective_aggregation = 'sum_then_normalize'\nstd = 1";
     let error = toml::from_str::<AdvantageConfig>(unknown).expect_err("unknown key").to_string();
     assert!(error.contains("unknown field `std`"), "{error}");
 }

@@ -48,8 +48,9 @@ fn the_spread_is_measured_with_ddof_0() {
     assert_eq!(signal(&noise, stricter), Err(DropReason::LowSpread));
     let error = Signal::PrmError { factor: 0.5, mae: 0.1 };
     assert_eq!(signal(&noise, error), Err(DropReason::LowSpread));
-    assert_eq!(signal(&[0.4, 0.5], error), Ok(()), "exactly at the threshold");
-    assert_eq!(signal(&[0.41, 0.5], error), Err(DropReason::LowSpread));
+    let half = Signal::PrmError { factor: 0.5, mae: 0.5 };
+    assert_eq!(signal(&[0.25, 0.75], half), Ok(()), "exactly at the threshold");
+    assert_eq!(signal(&[0.26, 0.75], half), Err(DropReason::LowSpread));
     assert_eq!(signal(&[0.3; 3], Signal::Spread { threshold: 1e-300 }), Err(DropReason::LowSpread));
 }
 
@@ -71,10 +72,10 @@ fn a_batch_is_refilled_until_it_is_full() {
     let (batch, counts) = refill.take();
     assert_eq!(batch, [0, 3, 4]);
     assert_eq!((counts.rounds, counts.seen, counts.kept, counts.surplus), (2, 6, 3, 1));
-    assert_eq!(counts.dropped.into_iter().collect::<Vec<_>>(), [
-        (DropReason::AllRight, 1),
-        (DropReason::AllWrong, 1)
-    ]);
+    assert_eq!(
+        counts.dropped.into_iter().collect::<Vec<_>>(),
+        [(DropReason::AllRight, 1), (DropReason::AllWrong, 1)]
+    );
     assert_eq!(refill.needed(), Need::Groups(5), "the surplus is discarded");
 }
 
@@ -123,7 +124,10 @@ fn the_control_is_a_share_of_all_groups() {
     let reason = DropReason::Incomplete;
     assert_eq!(refill.offer(incomplete, &[f64::NAN, 1.0], 0), Decision::Dropped { reason });
     let (batch, counts) = refill.take();
-    assert_eq!((batch.len(), counts.control, counts.informative_share()), (control, control, Some(0.0)));
+    assert_eq!(
+        (batch.len(), counts.control, counts.informative_share()),
+        (control, control, Some(0.0))
+    );
 }
 
 #[test]

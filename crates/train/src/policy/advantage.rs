@@ -79,7 +79,9 @@ pub struct RewardColumn<'a> {
 pub enum AdvantageError {
     #[error(transparent)]
     Config(#[from] PolicyConfigError),
-    #[error("reward function {column} gave {found} rewards for {rows} rows; give NaN where there is none")]
+    #[error(
+        "reward function {column} gave {found} rewards for {rows} rows; give NaN where there is none"
+    )]
     Length { column: usize, found: usize, rows: usize },
 }
 

@@ -146,6 +146,8 @@ pub fn signal(scores: &[f64], signal: Signal) -> Result<(), DropReason> {
 
 /// The standard deviation with ddof 0; 0 without scores.
 pub fn population_std(scores: &[f64]) -> f64 {
+    let mut scores = scores.to_vec();
+    scores.sort_by(f64::total_cmp); // so that the sums do not depend on the order of rows
     let count = scores.len().max(1) as f64;
     let mean = scores.iter().sum::<f64>() / count;
     (scores.iter().map(|score| (score - mean).powi(2)).sum::<f64>() / count).sqrt()
@@ -247,7 +249,9 @@ impl<T> Refill<T> {
         let control = match signal(scores, self.config.signal) {
             Ok(()) => None,
             // Without scores to compare there is nothing to train on, control or not.
-            Err(reason @ (DropReason::Incomplete | DropReason::Single)) => return self.drop(reason),
+            Err(reason @ (DropReason::Incomplete | DropReason::Single)) => {
+                return self.drop(reason);
+            }
             Err(reason) if !self.in_control(id) => return self.drop(reason),
             Err(reason) => Some(reason),
         };

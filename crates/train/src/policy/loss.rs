@@ -69,19 +69,27 @@ struct Surrogate {
 pub enum LossError {
     #[error(transparent)]
     Config(#[from] PolicyConfigError),
-    #[error("`{name}` has shape {found:?}, but the micro-batch packs {wanted} tokens; give one value a token")]
+    #[error(
+        "`{name}` has shape {found:?}, but the micro-batch packs {wanted} tokens; give one value a token"
+    )]
     Shape { name: &'static str, found: Vec<usize>, wanted: usize },
     #[error("`{key}` needs {name}, and there are none; {hint}")]
     Missing { key: &'static str, name: &'static str, hint: &'static str },
-    #[error("row {row} of the micro-batch is row {window_row} of a window of {rows} rows; pack rows of this window only")]
+    #[error(
+        "row {row} of the micro-batch is row {window_row} of a window of {rows} rows; pack rows of this window only"
+    )]
     NotInWindow { row: usize, window_row: usize, rows: usize },
     #[error(
         "row {row} of the micro-batch counts {found} loss tokens, the window {wanted}; build both from the same mask"
     )]
     LossTokens { row: usize, found: usize, wanted: usize },
-    #[error("row {row} of the micro-batch has {found} advantages for {wanted} tokens; give one a token, or one a row")]
+    #[error(
+        "row {row} of the micro-batch has {found} advantages for {wanted} tokens; give one a token, or one a row"
+    )]
     Advantages { row: usize, found: usize, wanted: usize },
-    #[error("row {row} of the micro-batch has an advantage that is not finite; a missing reward has advantage 0")]
+    #[error(
+        "row {row} of the micro-batch has an advantage that is not finite; a missing reward has advantage 0"
+    )]
     NotFinite { row: usize },
     #[error("tensor computation failed: {0}")]
     Candle(#[from] candle_core::Error),

@@ -14,7 +14,9 @@ fn configs() -> Vec<LossConfig> {
     let full = "beta = 0.2\nclip_high = 0.28\nclip_low = 0.2\ndelta = 1.6";
     [
         format!("kind = 'dapo'\naggregation = 'token_mean'\nentropy_coef = 0.1\n{full}"),
-        format!("kind = 'dapo'\naggregation = 'group_token_mean'\ntop_entropy_quantile = 0.5\n{full}"),
+        format!(
+            "kind = 'dapo'\naggregation = 'group_token_mean'\ntop_entropy_quantile = 0.5\n{full}"
+        ),
         format!("kind = 'grpo'\n{full}"),
         format!("kind = 'dr_grpo'\n{full}"),
         format!("kind = 'gspo'\n{full}"),

@@ -26,7 +26,10 @@ fn contradictory_keys_are_named() {
         (cispo.replace('5', "0.28"), "`loss.clip_high` is 0.28; for `cispo` it is the highest"),
         (DAPO.replace("0.2\n", "1\n"), "`loss.clip_low` is 1; it must be between 0 and 1"),
         (grpo.replace("clip_low = 0.2", ""), "`loss.clip_low` is absent; it must be between"),
-        (format!("{DAPO}delta = 1.28"), "`loss.delta` is 1.28; it must be above 1 + `loss.clip_high`"),
+        (
+            format!("{DAPO}delta = 1.28"),
+            "`loss.delta` is 1.28; it must be above 1 + `loss.clip_high`",
+        ),
         (format!("{DAPO}beta = -0.1"), "`loss.beta` is -0.1; it must be 0 or positive"),
         (format!("{DAPO}entropy_coef = nan"), "`loss.entropy_coef` is NaN; it must be"),
         (format!("{DAPO}top_entropy_quantile = 0"), "`loss.top_entropy_quantile` is 0; it must be"),

@@ -56,7 +56,8 @@ pub(crate) struct Outcome {
 }
 
 pub(crate) fn window(rows: &[Row], max_completion_length: usize) -> Window {
-    let rows = rows.iter().map(|row| WindowRow { group: row.group, loss_tokens: row.loss_tokens() });
+    let rows =
+        rows.iter().map(|row| WindowRow { group: row.group, loss_tokens: row.loss_tokens() });
     Window::new(rows.collect(), max_completion_length)
 }
 
@@ -88,7 +89,8 @@ pub(crate) fn evaluate(
         });
         let batch = MicroBatch::new(packed.collect(), &window)?;
         let tensor = |values: fn(&Row) -> &Vec<f64>| -> candle_core::Result<Tensor> {
-            let values: Vec<f64> = part.iter().flat_map(|&row| values(&rows[row]).clone()).collect();
+            let values: Vec<f64> =
+                part.iter().flat_map(|&row| values(&rows[row]).clone()).collect();
             let count = values.len();
             Tensor::from_vec(values, count, &Device::Cpu)?.to_dtype(dtype)
         };
@@ -108,7 +110,8 @@ pub(crate) fn evaluate(
         let gradients = part_loss.loss.backward()?;
         outcome.loss += part_loss.loss.to_dtype(DType::F64)?.to_scalar::<f64>()?;
         metrics.merge(&part_loss.metrics);
-        let by_row = [(&logprobs, &mut outcome.gradients), (&entropies, &mut outcome.entropy_gradients)];
+        let by_row =
+            [(&logprobs, &mut outcome.gradients), (&entropies, &mut outcome.entropy_gradients)];
         for (var, by_row) in by_row {
             let Some(gradient) = gradients.get(var) else { continue };
             let gradient: Vec<f64> = gradient.to_dtype(DType::F64)?.to_vec1()?;

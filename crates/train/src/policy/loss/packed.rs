@@ -60,7 +60,10 @@ impl MicroBatch {
                 return Err(LossError::Advantages { row: index, found, wanted });
             }
             let advantages = (0..row.mask.len()).map(|token| row.advantage.of_token(token));
-            if !advantages.zip(&row.mask).all(|(advantage, counts)| !counts || advantage.is_finite()) {
+            if !advantages
+                .zip(&row.mask)
+                .all(|(advantage, counts)| !counts || advantage.is_finite())
+            {
                 return Err(LossError::NotFinite { row: index });
             }
         }

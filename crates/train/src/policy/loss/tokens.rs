@@ -62,7 +62,8 @@ impl<'a> Tokens<'a> {
     pub(super) fn sequence_ratio(&self) -> Result<Tensor> {
         let rows = self.batch.rows();
         let (dtype, device) = (self.log_ratio.dtype(), self.log_ratio.device());
-        let row_of_token = Tensor::from_vec(self.batch.row_of_token(), self.batch.tokens(), device)?;
+        let row_of_token =
+            Tensor::from_vec(self.batch.row_of_token(), self.batch.tokens(), device)?;
         let lengths = rows.iter().map(|row| row.mask.iter().filter(|&&counts| counts).count());
         let shares: Vec<f64> = lengths.map(|length| 1.0 / length.max(1) as f64).collect();
         let shares = Tensor::from_vec(shares, rows.len(), device)?.to_dtype(dtype)?;
@@ -74,11 +75,8 @@ impl<'a> Tokens<'a> {
 
     /// `Σ weight · value` over the tokens that count; `weights` has one entry a row of the window.
     pub(super) fn weighted_sum(&self, values: &Tensor, weights: &[f64]) -> Result<Tensor> {
-        let weights = Tensor::from_vec(
-            self.batch.weights(weights),
-            self.batch.tokens(),
-            values.device(),
-        )?;
+        let weights =
+            Tensor::from_vec(self.batch.weights(weights), self.batch.tokens(), values.device())?;
         (select(&self.mask, values)? * weights.to_dtype(values.dtype())?)?.sum_all()
     }
 }
