@@ -5,7 +5,7 @@
 //! those of the window, whatever the split, packing and order.
 //!
 //! Log-probs come from the policy now (with gradient), when it sampled (`old_logprobs`) and from the reference, all under
-//! the same temperature and grammar mask. Golden values: TRL's own `GRPOTrainer._compute_loss`, `tests/policy_loss.rs`.
+//! the same temperature and grammar mask. Golden values: TRL's own `GRPOTrainer._compute_loss`, `tests/policy_loss/golden.rs`.
 //!
 //! Left out on purpose: SAPO, VESPO, LUSPO and BNPO of TRL, off-policy sequence masks, importance weights against another
 //! sampler.
@@ -155,7 +155,7 @@ fn gspo(tokens: &Tokens, window: &Window, clip: &Clip) -> candle_core::Result<Su
     Ok(Surrogate { per_token, ratio, weights: window.sequence_mean() })
 }
 
-/// CISPO (MiniMax-M1, arXiv 2506.13585, eq. 4): the capped ratio weighs each token's log-prob and has no gradient itself.
+/// CISPO (MiniMax-M1, arXiv 2506.13585): the capped ratio weighs each token's log-prob and has no gradient itself.
 fn cispo(
     tokens: &Tokens,
     window: &Window,

@@ -1,6 +1,9 @@
 //! Small cases with numbers worked out by hand or by another implementation's formula.
 
-use candle_core::DType;
+use agentflow_train::policy::loss::{
+    Credit, MicroBatch, PackedRow, Scores, Window, WindowRow, policy_loss,
+};
+use candle_core::{DType, Device, Tensor, Var};
 
 use crate::rows::{Row, assert_close, config, evaluate, whole};
 
@@ -118,4 +121,34 @@ fn delta_is_the_dual_clip_of_verl() {
             assert_close(found, wanted, 1e-12, 0.0, &format!("A {advantage}, ℓ {log_ratio}"));
         }
     }
+}
+
+/// Credit by step: on the first pass the gradient of each token is its own advantage, over N. In half precision, too.
+#[test]
+fn each_token_may_have_its_own_advantage() -> Result<(), Box<dyn std::error::Error>> {
+    let advantages = [0.5, -2.0, 9.0, 0.25];
+    let mask = vec![true, true, false, true];
+    let window = Window::new(vec![WindowRow { group: 0, loss_tokens: 3 }], 4);
+    let advantage = Credit::Tokens(advantages.to_vec());
+    let batch = MicroBatch::new(vec![PackedRow { window_row: 0, advantage, mask }], &window)?;
+    for dtype in [DType::F64, DType::F32, DType::BF16] {
+        let logprobs = Tensor::new(&[-1.0, -2.0, -3.0, -4.0], &Device::Cpu)?.to_dtype(dtype)?;
+        let logprobs = Var::from_tensor(&logprobs)?;
+        let scores = Scores {
+            logprobs: &logprobs,
+            old_logprobs: None,
+            reference_logprobs: None,
+            entropies: None,
+            entropy_threshold: None,
+        };
+        let loss = policy_loss(&scores, &batch, &window, &config(DAPO))?.loss;
+        assert_eq!(loss.dtype(), if dtype == DType::F64 { dtype } else { DType::F32 });
+        let gradients = loss.backward()?;
+        let gradient = gradients.get(&logprobs).ok_or("a gradient")?.to_dtype(DType::F64)?;
+        let rounding = if dtype == DType::BF16 { 1e-2 } else { 1e-6 };
+        for (found, wanted) in gradient.to_vec1::<f64>()?.iter().zip([0.5, -2.0, 0.0, 0.25]) {
+            assert_close(*found, -wanted / 3.0, rounding, 0.0, &format!("{dtype:?}"));
+        }
+    }
+    Ok(())
 }

@@ -25,7 +25,7 @@ pub(super) fn clipped(ratio: &Tensor, advantages: &Tensor, clip: &Clip) -> Resul
 }
 
 /// `-sg[min(ρ, cap)]·A·log π` for each token: the ratio weighs the gradient and has none, so no token loses its own
-/// (CISPO, arXiv 2506.13585, eq. 4).
+/// (CISPO, arXiv 2506.13585).
 pub(super) fn capped(
     ratio: &Tensor,
     logprobs: &Tensor,

@@ -58,7 +58,7 @@ impl<'a> Tokens<'a> {
         clamp_log_ratio(&self.log_ratio)?.exp()
     }
 
-    /// ρ of each token's sequence, `[T]`: the geometric mean over the tokens that count (GSPO, arXiv 2507.18071, eq. 7).
+    /// ρ of each token's sequence, `[T]`: the geometric mean over the tokens that count (GSPO, arXiv 2507.18071).
     pub(super) fn sequence_ratio(&self) -> Result<Tensor> {
         let rows = self.batch.rows();
         let (dtype, device) = (self.log_ratio.dtype(), self.log_ratio.device());
