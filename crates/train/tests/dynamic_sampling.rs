@@ -51,7 +51,7 @@ fn the_spread_is_measured_with_ddof_0() {
     let half = Signal::PrmError { factor: 0.5, mae: 0.5 };
     assert_eq!(signal(&[0.25, 0.75], half), Ok(()), "exactly at the threshold");
     assert_eq!(signal(&[0.26, 0.75], half), Err(DropReason::LowSpread));
-    assert_eq!(signal(&[0.3; 3], Signal::Spread { threshold: 1e-300 }), Err(DropReason::LowSpread));
+    assert_eq!(signal(&[0.1; 3], Signal::Spread { threshold: 1e-300 }), Err(DropReason::LowSpread));
 }
 
 #[test]
