@@ -52,8 +52,7 @@ async fn label(args: LabelArgs) -> Result<(), Failure> {
     let narrator = Narrator::new(false);
     let (taken_up, mut args) = match args.resume.clone() {
         Some(path) => {
-            let (dir, merged, record) =
-                eval::resumed(&path, &args.runs, KIND, &args, &args.typed)?;
+            let (dir, merged, record) = eval::resumed(&path, &args.runs, KIND, &args, &args.typed)?;
             let LabelArgs { resume, json, typed, .. } = args;
             (Some((dir, record)), LabelArgs { resume, json, typed, ..merged })
         }
@@ -219,9 +218,7 @@ fn end(finished: &Finished, how: &str, narrator: &Narrator) -> Result<(), Failur
                 tally.failed + tally.kept()
             )))
         }
-        End::Failing { .. } => {
-            Err(Failure::work(anyhow!("{}; go on with: {how}", finished.end)))
-        }
+        End::Failing { .. } => Err(Failure::work(anyhow!("{}; go on with: {how}", finished.end))),
         End::Interrupted => {
             narrator.notice(&format!("{} decisions are done; go on with: {how}", tally.kept()));
             Err(Failure::Interrupted)
