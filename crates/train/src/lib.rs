@@ -1,4 +1,5 @@
-//! Training. So far [`sft`]: supervised fine-tuning of a small planner from nothing, on demonstrations.
+//! Training: [`sft`], supervised fine-tuning of a small planner from nothing, on demonstrations; and [`label`], what recorded
+//! decisions are worth.
 
 pub mod adamw;
 pub mod label;
