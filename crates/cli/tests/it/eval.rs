@@ -125,21 +125,22 @@ fn a_run_whose_model_fails_ends_with_the_reason() {
     assert!(ran.stderr.contains("`ollama pull qwen3:8b`"), "{ran}");
 }
 
-/// One of them is busy at first, and gets its share when it no longer is.
+/// One of them is busy at first, and gets its share when it no longer is: half a second later, well before the other could
+/// have answered all.
 #[test]
 fn attempts_are_shared_out_over_servers() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let answer = || decide("Easy.", "answer", "4");
     let ready = Server::planning(vec![answer()]);
     let busy = Server::planning(vec![Answer::Status(503, "{\"error\":\"busy\"}"), answer()]);
-    let mut arguments = vec!["eval", "--limit", "40", "--concurrency", "4", "--retries", "0"];
+    let mut arguments = vec!["eval", "--limit", "400", "--concurrency", "4", "--retries", "0"];
     arguments.extend(["--backend", "ollama", "--model", "qwen3:8b", "--json"]);
     arguments.extend(["--url", &ready.url, "--url", &busy.url]);
     let ran = agentflow(&arguments).inside(dir.path()).run();
     assert_eq!(ran.code(), Some(0), "{ran}");
     let counts = &ran.json()["counts"];
-    assert_eq!((&counts["samples"], &counts["failed"]), (&Value::from(40), &Value::from(0)));
+    assert_eq!((&counts["samples"], &counts["failed"]), (&Value::from(400), &Value::from(0)));
     let (ready, busy) = (ready.asked().len(), busy.asked().len());
-    assert_eq!(ready + busy, 41);
+    assert_eq!(ready + busy, 401);
     assert!(ready >= 5 && busy >= 5, "{ready} and {busy}");
 }
