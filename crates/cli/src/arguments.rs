@@ -3,6 +3,7 @@
 mod bench;
 mod eval;
 mod placement;
+mod prm;
 mod train;
 
 use std::net::IpAddr;
@@ -18,7 +19,8 @@ pub(crate) use eval::{
 
 pub(crate) use bench::{BenchCommand, BenchEngineArgs, RandomArgs};
 pub(crate) use placement::PlacementArgs;
-pub(crate) use train::{SftArgs, TrainCommand};
+pub(crate) use prm::{PrmCommand, PrmScoreArgs};
+pub(crate) use train::{SftArgs, TrainCommand, TrainPrmArgs};
 
 const ENVIRONMENT: &str = "\
 Environment, also from a file `.env`:
@@ -58,6 +60,11 @@ pub(crate) enum Command {
     Train {
         #[command(subcommand)]
         command: TrainCommand,
+    },
+    /// Use a process reward model
+    Prm {
+        #[command(subcommand)]
+        command: PrmCommand,
     },
     /// Look into a model, and run it on token ids
     Model {

@@ -24,6 +24,10 @@ pub(super) fn resume(run: &Path) -> Result<(), Failure> {
             Command::Train { command } => train::run(command),
             _ => unreachable!("it is what was written"),
         },
+        "prm" => match line(&["train", "prm"]) {
+            Command::Train { command } => train::run(command),
+            _ => unreachable!("it is what was written"),
+        },
         other => Err(Failure::usage(anyhow!(
             "this version cannot go on with a run of kind `{other}`; use the version that began it"
         ))),
