@@ -1,9 +1,10 @@
 //! Checkpoints: weights and optimizer state of one update, in a directory that appears whole or not at all.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use agentflow_eval::RunDirError;
+use agentflow_model::save_tensors;
 use candle_core::{Device, Tensor, Var};
 
 use crate::adamw::AdamW;
@@ -100,17 +101,15 @@ impl Checkpoint {
     }
 }
 
-/// Writes variables as safetensors, synced, with the note that transformers asks for.
+/// Writes variables as safetensors: whole or not at all.
 pub(crate) fn save_variables(
     variables: &BTreeMap<String, Var>,
     path: &Path,
 ) -> Result<(), CheckpointError> {
-    let tensors: Vec<(&str, Tensor)> =
-        variables.iter().map(|(name, var)| (name.as_str(), var.as_detached_tensor())).collect();
-    let note = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    safetensors::serialize_to_file(tensors, Some(note), path)
-        .map_err(|e| CheckpointError::Write { path: path.to_owned(), problem: e.to_string() })?;
-    sync(path)
+    let tensors: BTreeMap<String, Tensor> =
+        variables.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect();
+    save_tensors(path, &tensors)
+        .map_err(|e| CheckpointError::Write { path: path.to_owned(), problem: e.to_string() })
 }
 
 /// Sets every variable to the tensor of its name in a safetensors file; says what does not fit.

@@ -27,8 +27,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use agentflow_eval::{RunDir, RunDirError};
-use agentflow_model::{Config, ModelError, ModelFiles, Placement};
-use candle_core::Var;
+use agentflow_model::{Adapter, AdapterTask, Config, ModelError, ModelFiles, Placement};
+use candle_core::{DType, Tensor, Var};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -64,6 +64,10 @@ pub enum PrmError {
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Model(#[from] ModelError),
+    #[error(
+        "cannot read the labels `{path}`: {problem}; give a file of labels, or a run that made one"
+    )]
+    Unreadable { path: PathBuf, problem: std::io::Error },
     #[error("`{path}`: {problem}")]
     Label { path: PathBuf, problem: LabelError },
     #[error(
@@ -196,7 +200,7 @@ impl<'a> Training<'a> {
         files::pad_id(base)?;
         let context = manifest.config.max_position_embeddings;
         if config.model.max_length > context {
-            let wanted = format!("`{}` reads at most {context} tokens", base.place());
+            let wanted = format!("{} reads at most {context} tokens", base.place());
             return Err(ConfigError::new("model.max_length", config.model.max_length, wanted).into());
         }
         let data = Data::read(config, &manifest.tokenizer)?;
@@ -325,15 +329,25 @@ impl<'a> Trainer<'a> {
         let Training { config, base, placement, decoder, data } = training;
         let mut decoder = decoder.clone();
         decoder.tie_word_embeddings = true; // there is no head for tokens
-        let masters = base::variables(base, &decoder, config.seed, &placement.device)?;
-        let mut optimizer = AdamW::new(config.optimizer.clone(), &masters)?;
+        let (dtype, device, workers) = (placement.dtype, &placement.device, config.batch.workers);
+        let trained = match &config.lora {
+            None => {
+                let tensors = base::tensors(base, &decoder, config.seed, DType::F32, device)?;
+                Trained::whole(&decoder, tensors, dtype, workers)?
+            }
+            Some(lora) => {
+                let tensors = base::tensors(base, &decoder, config.seed, dtype, device)?;
+                let adapter = Adapter::init(&decoder, lora, config.seed, DType::F32, device)?;
+                Trained::adapted(&decoder, tensors, adapter, dtype, workers)?
+            }
+        };
+        let mut optimizer = AdamW::new(config.optimizer.clone(), &trained.masters)?;
         let mut done = 0;
         if let Some(checkpoint) = Checkpoint::latest(&run.path().join("checkpoint")) {
-            checkpoint.restore(&masters, &mut optimizer)?;
+            checkpoint.restore(&trained.masters, &mut optimizer)?;
+            trained.refresh()?;
             done = checkpoint.update;
         }
-        let (dtype, device) = (placement.dtype, &placement.device);
-        let trained = Trained::new(&decoder, masters, dtype, device, config.batch.workers)?;
         let (metrics, _) =
             Curves::open(run, "metrics.jsonl", "train", done, |line: &Metrics| line.update)?;
         let (evaluations, evaluated) =
@@ -375,10 +389,7 @@ impl<'a> Trainer<'a> {
             let folder = self.run.path().join(BEST);
             std::fs::create_dir_all(&folder)
                 .map_err(|source| RunDirError::Io { action: "create", path: folder, source })?;
-            let beside = path.with_extension("tmp");
-            save_variables(&self.trained.masters, &beside)?;
-            std::fs::rename(&beside, &path)
-                .map_err(|source| RunDirError::Io { action: "rename to", path, source })?;
+            save_variables(&self.trained.masters, &path)?;
         }
         self.evaluations.append(self.done, &evaluation)?;
         Ok(evaluation)
@@ -415,16 +426,8 @@ impl<'a> Trainer<'a> {
             self.checkpoint()?;
         }
         let best = best(&self.evaluated, self.done).expect("the last update is evaluated");
-        let variables: BTreeMap<String, Var> = self
-            .trained
-            .masters
-            .iter()
-            .map(|(name, master)| {
-                Ok((name.clone(), Var::from_tensor(&master.as_detached_tensor())?))
-            })
-            .collect::<Result<_, candle_core::Error>>()?;
         let path = best_path(self.run, best.update);
-        load_variables(&variables, &path)
+        load_variables(&self.trained.masters, &path)
             .map_err(|problem| CheckpointError::Unusable { path, problem })?;
         let measured = &best.measured;
         let about = About {
@@ -439,10 +442,31 @@ impl<'a> Trainer<'a> {
             pairwise_accuracy: measured.pairwise_accuracy,
         };
         let model = self.run.path().join("model");
-        files::save(base, &self.training.decoder, &variables, &about, &model)?;
+        files::save(base, &self.training.decoder, &self.tensors()?, &about, &model)?;
+        if let Some(adapter) = &self.trained.adapter {
+            let task = AdapterTask::SequenceClassification { score: Some(self.trained.head()) };
+            let dir = self.run.path().join("adapter");
+            adapter.save(&dir, &config.model.base, task)?;
+            files::save_about(&about, &dir)?;
+        }
         let report = Report::new(self.training, self.done, best, &self.evaluated);
         report.write(self.run)?;
         Ok(report)
+    }
+
+    /// All weights in f32, with what was trained: an adapter is merged into the base.
+    fn tensors(&self) -> Result<BTreeMap<String, Tensor>, PrmError> {
+        let Training { config, base, placement, decoder, .. } = self.training;
+        let trained = &self.trained.masters;
+        let Some(adapter) = &self.trained.adapter else {
+            let detached = |(name, it): (&String, &Var)| (name.clone(), it.as_detached_tensor());
+            return Ok(trained.iter().map(detached).collect());
+        };
+        let mut tensors =
+            base::tensors(base, decoder, config.seed, DType::F32, &placement.device)?;
+        adapter.merge_into(&mut tensors)?;
+        tensors.insert(model::SCORE.to_owned(), self.trained.head().detach());
+        Ok(tensors)
     }
 
     fn check_scores(&self, computed: &Computed, examples: &[&Example]) -> Result<(), PrmError> {

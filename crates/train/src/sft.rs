@@ -33,6 +33,7 @@ pub use demonstration::{Demonstration, DemonstrationBuilder};
 
 use crate::adamw::AdamW;
 use crate::checkpoint::{Checkpoint, CheckpointError, save_variables};
+use crate::curves::{Curves, CurvesError};
 use batch::Batches;
 
 /// What can end a training run.
@@ -50,6 +51,8 @@ pub enum SftError {
     Demonstration { id: String, problem: String },
     #[error("training the tokenizer failed: {0}")]
     Tokenizer(String),
+    #[error(transparent)]
+    Curves(#[from] CurvesError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error(
@@ -96,15 +99,14 @@ pub fn train(
 
     let variables = init::variables(config)?;
     let mut optimizer = AdamW::new(config.optimizer.clone(), &variables)?;
-    let (mut lines, mut metrics) = run.lines::<Metrics>("metrics.jsonl")?;
     let mut done = 0;
     if let Some(checkpoint) = Checkpoint::latest(&checkpoints) {
         checkpoint.restore(&variables, &mut optimizer)?;
         done = checkpoint.update;
     }
     // What was logged after the checkpoint is computed, and logged, again.
-    metrics.retain(|line| line.update <= done);
-    lines.restart(&metrics)?;
+    let (mut curves, _) =
+        Curves::open(run, "metrics.jsonl", "train", done, |line: &Metrics| line.update)?;
 
     let model_config = config.model_config();
     let replicas = update::replicas(&model_config, &variables, config.batch.workers)?;
@@ -127,7 +129,7 @@ pub fn train(
             tokens: batch.tokens(),
             wall_s: started.elapsed().as_secs_f64(),
         };
-        lines.append(&line)?;
+        curves.append(update + 1, &line)?;
         let last = update + 1 == config.schedule.updates;
         let go_on = on_update(&line);
         if last || !go_on || (update + 1).is_multiple_of(config.checkpoint.every) {

@@ -30,7 +30,7 @@ impl Counts {
         let mut text = String::new();
         for (count, what) in [
             (self.unreadable, "steps without a readable decision have no score"),
-            (self.truncated, "texts were too long and lost their beginning"),
+            (self.truncated, "texts were too long, their beginning was cut off"),
         ] {
             if count > 0 {
                 text += &format!("; {count} {what}");

@@ -120,6 +120,7 @@ fn base(name: &str) -> Result<ModelFiles, Failure> {
 fn failure(error: PrmError) -> Failure {
     match error {
         PrmError::Config(_)
+        | PrmError::Unreadable { .. }
         | PrmError::Label { .. }
         | PrmError::NoLabels { .. }
         | PrmError::UnknownPrompt { .. }
@@ -140,8 +141,8 @@ fn told(data: &DataSummary) -> String {
         data.prm_prompt
     );
     for (count, what) in [
-        (data.without_label, "without a label were left out"),
-        (data.truncated, "were longer than `model.max_length` and lost their beginning"),
+        (data.without_label, "without a label left out"),
+        (data.truncated, "longer than `model.max_length`, their beginning cut off"),
     ] {
         if count > 0 {
             text += &format!("; {count} {what}");
@@ -155,12 +156,8 @@ fn measured(it: &Measured) -> String {
         Some(share) => format!(", {:.1} % of {} pairs in order", 100.0 * share, it.pairs),
         None => String::new(),
     };
-    format!(
-        "MAE {:.4} ({:.0} % of the mean's {:.4}){pairs}",
-        it.mae,
-        100.0 * it.mae_ratio,
-        it.baseline_mae
-    )
+    let share = it.mae_ratio.map_or(String::new(), |ratio| format!("{:.0} % of ", 100.0 * ratio));
+    format!("MAE {:.4} ({share}the mean's {:.4}){pairs}", it.mae, it.baseline_mae)
 }
 
 /// The pace of a run, over all updates since it was started or resumed.

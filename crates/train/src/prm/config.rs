@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use agentflow_model::LoraConfig;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::adamw::OptimizerConfig;
@@ -13,6 +14,9 @@ use crate::schedule::Schedule;
 pub struct PrmConfig {
     pub seed: u64,
     pub model: ModelConfig,
+    /// Trains an adapter beside the base instead of all its weights; the head is trained whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraConfig>,
     pub data: DataConfig,
     pub batch: BatchConfig,
     pub optimizer: OptimizerConfig,

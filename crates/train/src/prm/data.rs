@@ -6,7 +6,6 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use agentflow_agent::prompt::Profile;
-use agentflow_eval::RunDirError;
 use agentflow_model::Tokenizer;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -115,7 +114,7 @@ struct Reader {
 
 impl Reader {
     fn read(&mut self, path: &Path, tokenizer: &Tokenizer) -> Result<(), PrmError> {
-        let io = |source| RunDirError::Io { action: "read", path: path.to_owned(), source };
+        let io = |problem| PrmError::Unreadable { path: path.to_owned(), problem };
         let mut reader = BufReader::new(File::open(path).map_err(io)?);
         let mut text = String::new();
         for line in 1.. {

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use agentflow_eval::{RunDirError, write_atomically};
-use agentflow_model::{Architecture, Config, ModelError, ModelFiles, PROFILE_FILE};
-use candle_core::Var;
+use agentflow_model::{Architecture, Config, ModelError, ModelFiles, PROFILE_FILE, save_tensors};
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::PrmError;
-use crate::checkpoint::save_variables;
 
 /// The padding token of Qwen's tokenizers, and of ours. No PRM text ends in it.
 const PAD: &str = "<|endoftext|>";
@@ -61,7 +60,7 @@ pub(super) fn class_of(architecture: Architecture) -> &'static str {
 pub(super) fn save(
     base: &ModelFiles,
     config: &Config,
-    variables: &BTreeMap<String, Var>,
+    tensors: &BTreeMap<String, Tensor>,
     about: &About,
     dir: &Path,
 ) -> Result<(), PrmError> {
@@ -80,15 +79,17 @@ pub(super) fn save(
             write_atomically(&dir.join(name), content.as_bytes())?;
         }
     }
-    let tensors = variables.iter().map(|(name, variable)| (name.clone(), variable.clone()));
-    save_variables(&tensors.collect(), &dir.join("model.safetensors"))?;
-    let pretty = |value: &Value| format!("{value:#}\n");
-    let about = serde_json::to_value(about).expect("plain numbers and texts serialize");
-    write_atomically(&dir.join(PROFILE_FILE), pretty(&about).as_bytes())?;
+    save_tensors(&dir.join("model.safetensors"), tensors)?;
+    save_about(about, dir)?;
     // Last: a directory without it is no model.
     let config = config_json(base, config)?;
-    write_atomically(&dir.join("config.json"), pretty(&config).as_bytes())?;
-    Ok(())
+    Ok(write_atomically(&dir.join("config.json"), format!("{config:#}\n").as_bytes())?)
+}
+
+/// Writes `agentflow.json`.
+pub(super) fn save_about(about: &About, dir: &Path) -> Result<(), PrmError> {
+    let about = serde_json::to_value(about).expect("plain numbers and texts serialize");
+    Ok(write_atomically(&dir.join(PROFILE_FILE), format!("{about:#}\n").as_bytes())?)
 }
 
 /// The base's `config.json`, turned into that of a regression model with one output.

@@ -61,8 +61,10 @@ fn updates_match_torch() {
         .expect("the weights afterwards");
     for (max_tokens, workers, recompute) in [(1000, 1, false), (64, 1, true), (1000, 2, false)] {
         let base = ModelFiles::directory(&dir).expect("a directory");
-        let masters =
-            super::base::variables(&base, &config, 0, &Device::Cpu).expect("the weights");
+        let tensors = super::base::tensors(&base, &config, 0, DType::F32, &Device::Cpu);
+        let trained =
+            Trained::whole(&config, tensors.expect("the weights"), DType::F32, workers)
+                .expect("a model to train");
         let settings = OptimizerConfig {
             lr: 1.0,
             beta1: number(&golden["beta1"]),
@@ -71,9 +73,7 @@ fn updates_match_torch() {
             weight_decay: number(&golden["weight_decay"]),
             max_grad_norm: 1.0,
         };
-        let mut optimizer = AdamW::new(settings, &masters).expect("an optimizer");
-        let trained = Trained::new(&config, masters, DType::F32, &Device::Cpu, workers)
-            .expect("a model to train");
+        let mut optimizer = AdamW::new(settings, &trained.masters).expect("an optimizer");
         let batch = BatchConfig { samples: 6, max_tokens, recompute, workers };
         for update in golden["updates"].as_array().expect("updates") {
             let labels = update["labels"].as_array().expect("labels");

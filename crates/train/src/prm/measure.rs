@@ -26,10 +26,10 @@ pub(super) struct Scored {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
     pub decisions: usize,
-    /// Mean absolute error; that of always saying the mean training label; and the one through the other.
+    /// Mean absolute error; that of always saying the mean training label; and the one through the other, where that is not 0.
     pub mae: f64,
     pub baseline_mae: f64,
-    pub mae_ratio: f64,
+    pub mae_ratio: Option<f64>,
     /// Mean squared error, which training makes smaller.
     pub mse: f64,
     /// Spearman's rank correlation of score and label within a problem, averaged over the problems whose labels vary.
@@ -76,7 +76,7 @@ pub(super) fn measure(decisions: &[Scored], mean_label: f64) -> Measured {
         decisions: decisions.len(),
         mae,
         baseline_mae,
-        mae_ratio: mae / baseline_mae,
+        mae_ratio: (baseline_mae > 0.0).then(|| mae / baseline_mae),
         mse: mean(squares).unwrap_or(f64::NAN),
         spearman_in_problem,
         problems_that_vary,
@@ -232,7 +232,7 @@ mod tests {
         decisions[1].length = 30;
         let measured = measure(&decisions, 0.75);
         assert_eq!((measured.mae, measured.baseline_mae), (0.375, 0.5));
-        assert_eq!((measured.mae_ratio, measured.mse), (0.75, (0.25 + 0.0625) / 2.0));
+        assert_eq!((measured.mae_ratio, measured.mse), (Some(0.75), (0.25 + 0.0625) / 2.0));
         assert_eq!((measured.last_mae, measured.last_decisions), (Some(0.25), 1));
         assert!((measured.length_correlation.expect("both vary") - 1.0).abs() < 1e-12);
         // A score above 1 falls in the last row, with its own value.

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agentflow_agent::prompt::Profile;
-use agentflow_model::{Config, ModelError, ModelFiles, Placement, Qwen3, Sequences, Tokenizer, ops};
+use agentflow_model::{
+    Adapter, Config, ModelError, ModelFiles, Placement, Qwen3, Sequences, Tokenizer, Weights, ops,
+};
 use candle_core::{DType, Tensor};
 use serde_json::Value;
 
@@ -14,6 +16,8 @@ use super::text::{Encoded, TRUNCATION_SIDE, encode, shortened};
 
 /// The tensor of the linear output, `[1, hidden]`; as HF transformers calls it.
 pub(super) const SCORE: &str = "score.weight";
+/// What a PEFT directory has, and a whole model has not.
+const ADAPTER: &str = "adapter_config.json";
 /// Most tokens whose hidden states exist at once when scoring.
 const TOKENS: usize = 8192;
 
@@ -32,26 +36,75 @@ pub struct Prm {
 }
 
 impl Prm {
-    /// Reads a directory of a `Qwen3ForSequenceClassification` with one output, whoever wrote it.
+    /// Reads a directory of a `Qwen3ForSequenceClassification` with one output, whoever wrote it, or a PEFT directory of the task
+    /// `SEQ_CLS`, whose base is a directory here.
     ///
     /// The tokenizer may be missing where only ids are scored, and so may `agentflow.json`: see [`Prm::check_prompt`].
     ///
     /// # Errors
     /// A file that is missing or damaged, or a model that is none of this kind; the message names it.
     pub fn open(dir: &Path, placement: &Placement) -> Result<Self, PrmError> {
+        match dir.join("config.json").exists() || !dir.join(ADAPTER).exists() {
+            true => Self::open_whole(dir, placement),
+            false => Self::open_adapter(dir, placement),
+        }
+    }
+
+    fn open_whole(dir: &Path, placement: &Placement) -> Result<Self, PrmError> {
         let files = ModelFiles::directory(dir)?;
         let path = dir.join("config.json");
-        let missing = |file: &str| ModelError::MissingFile { dir: dir.to_owned(), file: file.to_owned() };
-        let text = files.read("config.json")?.ok_or_else(|| missing("config.json"))?;
-        let mut config = Config::from_json(&text, &path)?;
+        let text = read(&files, dir, "config.json")?;
+        let config = Config::from_json(&text, &path)?;
         check_kind(&text, &config, &path)?;
+        let weights = weights(&files, placement)?;
+        let score = weights.get(SCORE, &[1, config.hidden_size])?.to_dtype(DType::F32)?;
+        Self::new(dir, dir, &files, config, |config| Ok((Qwen3::new(config, &weights)?, score)))
+    }
+
+    fn open_adapter(dir: &Path, placement: &Placement) -> Result<Self, PrmError> {
+        let adapter = Adapter::open(dir, placement.dtype, &placement.device)?;
+        let not_a_prm =
+            |problem: String| PrmError::NotAPrm { path: dir.join(ADAPTER), problem };
+        let Some(score) = adapter.score().cloned() else {
+            return Err(not_a_prm("it has no `score` among `modules_to_save`".to_owned()));
+        };
+        let named = adapter.base().unwrap_or_default().to_owned();
+        let base = PathBuf::from(&named);
+        if !base.join("config.json").exists() {
+            return Err(not_a_prm(format!(
+                "its base `{named}` is no model directory here, so merge it first"
+            )));
+        }
+        let files = ModelFiles::directory(&base)?;
+        let text = read(&files, &base, "config.json")?;
+        let config = Config::from_json(&text, &base.join("config.json"))?;
+        if score.dims() != [1, config.hidden_size] {
+            return Err(not_a_prm(format!(
+                "its `score` is {:?}, not [1, {}]",
+                score.dims(),
+                config.hidden_size
+            )));
+        }
+        let weights = weights(&files, placement)?;
+        Self::new(dir, &base, &files, config, |config| {
+            Ok((Qwen3::new(config, &weights)?.with_adapter(&adapter)?, score))
+        })
+    }
+
+    /// What both kinds have in common: `dir` says what it was trained on, `base` has the tokenizer.
+    fn new(
+        dir: &Path,
+        base: &Path,
+        files: &ModelFiles,
+        mut config: Config,
+        load: impl FnOnce(&Config) -> Result<(Qwen3, Tensor), PrmError>,
+    ) -> Result<Self, PrmError> {
         // It has no head for tokens, tied or not.
         config.tie_word_embeddings = true;
-        let weights = files.weights(placement.dtype, &placement.device)?;
-        let weights = if placement.as_stored { weights.packed() } else { weights };
-        let score = weights.get(SCORE, &[1, config.hidden_size])?.to_dtype(DType::F32)?;
         let tokenizer = match files.read("tokenizer.json")? {
-            Some(json) => Some(Arc::new(Tokenizer::from_json(&json, &dir.join("tokenizer.json"))?)),
+            Some(json) => {
+                Some(Arc::new(Tokenizer::from_json(&json, &base.join("tokenizer.json"))?))
+            }
             None => None,
         };
         let about = About::read(dir)?;
@@ -59,7 +112,7 @@ impl Prm {
         if about.truncation_side.as_deref().is_some_and(|side| side != TRUNCATION_SIDE) {
             return Err(PrmError::Truncation { dir: dir.to_owned() });
         }
-        let model = Qwen3::new(&config, &weights)?;
+        let (model, score) = load(&config)?;
         Ok(Self { dir: dir.to_owned(), model, score, tokenizer, about, max_length })
     }
 
@@ -157,6 +210,17 @@ pub(super) fn scores<S: AsRef<[u32]>>(
 pub(super) fn last_tokens(texts: &Sequences, hidden: &Tensor) -> candle_core::Result<Tensor> {
     let ends: Vec<u32> = texts.ends().into_iter().map(|end| end as u32).collect();
     hidden.index_select(&Tensor::new(ends, hidden.device())?, 0)?.to_dtype(DType::F32)
+}
+
+fn read(files: &ModelFiles, dir: &Path, name: &str) -> Result<String, PrmError> {
+    let missing = || ModelError::MissingFile { dir: dir.to_owned(), file: name.to_owned() };
+    Ok(files.read(name)?.ok_or_else(missing)?.into_owned())
+}
+
+/// For inference: in the dtype that was asked for, or as the files store them where that is faster.
+fn weights(files: &ModelFiles, placement: &Placement) -> Result<Weights, PrmError> {
+    let weights = files.weights(placement.dtype, &placement.device)?;
+    Ok(if placement.as_stored { weights.packed() } else { weights })
 }
 
 /// Whether `config.json` describes a classifier with one output.

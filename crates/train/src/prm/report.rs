@@ -86,7 +86,7 @@ impl Report {
         for (name, value) in [
             ("Mean absolute error", number(held_out.mae)),
             ("… of always saying the mean training label", number(held_out.baseline_mae)),
-            ("… the one through the other", number(held_out.mae_ratio)),
+            ("… the one through the other", maybe(held_out.mae_ratio)),
             ("Mean squared error", number(held_out.mse)),
             (
                 "Spearman within a problem",

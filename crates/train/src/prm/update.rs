@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use agentflow_model::{Config, ModelError, Qwen3, Sequences, Weights};
+use agentflow_model::{Adapter, Config, ModelError, Qwen3, Sequences, Weights};
 use candle_core::{DType, Device, Tensor, Var};
 
 use super::PrmError;
@@ -15,11 +15,13 @@ use super::model::{SCORE, last_tokens};
 
 /// What is trained: variables in f32, and the model that is computed with.
 pub(super) struct Trained {
-    /// The optimizer's, by name.
+    /// The optimizer's, by name: all weights, or those of the adapter; and the head.
     pub masters: BTreeMap<String, Var>,
-    /// The same where the model computes in f32, else copies in its dtype; the head is in f32 always.
+    /// What the model computes with: the same in f32, else copies of all weights in its dtype. An adapter and the head are in
+    /// f32 always.
     computed: BTreeMap<String, Var>,
     pub model: Qwen3,
+    pub adapter: Option<Adapter>,
     dtype: DType,
     /// A pool of one thread for each worker; none where all cores share one part.
     pools: Vec<rayon::ThreadPool>,
@@ -37,37 +39,50 @@ pub(super) struct Computed {
 }
 
 impl Trained {
-    pub(super) fn new(
+    /// All of `tensors`, which are in f32, computed in `dtype`.
+    pub(super) fn whole(
         config: &Config,
-        masters: BTreeMap<String, Var>,
+        tensors: BTreeMap<String, Tensor>,
         dtype: DType,
-        device: &Device,
         workers: usize,
     ) -> Result<Self, PrmError> {
+        let variable = |(name, tensor): (String, Tensor)| Ok((name, Var::from_tensor(&tensor)?));
+        let masters: BTreeMap<String, Var> =
+            tensors.into_iter().map(variable).collect::<Result<_, candle_core::Error>>()?;
         let computed: BTreeMap<String, Var> = masters
             .iter()
             .map(|(name, master)| {
-                let copy = match dtype {
-                    DType::F32 => master.clone(),
-                    _ if name == SCORE => master.clone(),
-                    _ => Var::from_tensor(&master.as_detached_tensor().to_dtype(dtype)?)?,
+                let copy = match dtype == DType::F32 || name == SCORE {
+                    true => master.clone(),
+                    false => Var::from_tensor(&master.as_detached_tensor().to_dtype(dtype)?)?,
                 };
                 Ok((name.clone(), copy))
             })
             .collect::<Result<_, candle_core::Error>>()?;
+        let device = masters[SCORE].device().clone();
         let tensors =
             computed.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone())).collect();
-        let model = Qwen3::new(config, &Weights::from_tensors(tensors, dtype, device))?;
-        let pool = |_| {
-            rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(|e| {
-                candle_core::Error::Msg(format!("cannot start a worker thread: {e}"))
-            })
-        };
-        let pools = match device {
-            Device::Cpu if workers > 1 => (0..workers).map(pool).collect::<Result<_, _>>()?,
-            _ => Vec::new(),
-        };
-        Ok(Self { masters, computed, model, dtype, pools })
+        let model = Qwen3::new(config, &Weights::from_tensors(tensors, dtype, &device))?;
+        let pools = pools(&device, workers)?;
+        Ok(Self { masters, computed, model, adapter: None, dtype, pools })
+    }
+
+    /// A new adapter beside `tensors`, which are in `dtype`, and their head.
+    pub(super) fn adapted(
+        config: &Config,
+        mut tensors: BTreeMap<String, Tensor>,
+        adapter: Adapter,
+        dtype: DType,
+        workers: usize,
+    ) -> Result<Self, PrmError> {
+        let head = tensors.remove(SCORE).expect("the base was given a head");
+        let device = head.device().clone();
+        let mut masters = adapter.variables();
+        masters.insert(SCORE.to_owned(), Var::from_tensor(&head)?);
+        let weights = Weights::from_tensors(tensors.into_iter().collect(), dtype, &device);
+        let model = Qwen3::new(config, &weights)?.with_adapter(&adapter)?;
+        let (computed, pools) = (masters.clone(), pools(&device, workers)?);
+        Ok(Self { masters, computed, model, adapter: Some(adapter), dtype, pools })
     }
 
     pub(super) fn head(&self) -> &Tensor {
@@ -76,7 +91,7 @@ impl Trained {
 
     /// After the optimizer changed the variables: the model computes with what they are now.
     pub(super) fn refresh(&self) -> Result<(), PrmError> {
-        if self.dtype != DType::F32 {
+        if self.dtype != DType::F32 && self.adapter.is_none() {
             for (name, copy) in self.computed.iter().filter(|(name, _)| *name != SCORE) {
                 copy.set(&self.masters[name].as_detached_tensor().to_dtype(self.dtype)?)?;
             }
@@ -150,6 +165,19 @@ struct Part {
     loss: f64,
     scores: Vec<f32>,
     gradients: BTreeMap<String, Tensor>,
+}
+
+fn pools(device: &Device, workers: usize) -> Result<Vec<rayon::ThreadPool>, PrmError> {
+    if !device.is_cpu() || workers == 1 {
+        return Ok(Vec::new());
+    }
+    let pool = |_| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+        pool.map_err(|e| {
+            candle_core::Error::Msg(format!("cannot start a worker thread: {e}")).into()
+        })
+    };
+    (0..workers).map(pool).collect()
 }
 
 /// Places in the batch, by length, in parts of at most `max_tokens`, at least as many as there are workers.
