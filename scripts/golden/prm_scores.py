@@ -126,7 +126,9 @@ def train(model, seed: int) -> dict:
     optimizer = torch.optim.AdamW(groups, lr=1.0, **SETTINGS)
     updates = []
     for rate in RATES[:UPDATES]:
-        rows = [ids(draw, model, draw.randrange(2, 30)) for _ in range(BATCH)]
+        # transformers gives the embedding of the padding id no gradient, wherever it stands; PRM texts do not hold it.
+        drawn = [ids(draw, model, draw.randrange(2, 30)) for _ in range(BATCH)]
+        rows = [[PAD + 1 if token == PAD else token for token in row] for row in drawn]
         labels = [draw.random() for _ in range(BATCH)]
         total = 0.0
         for start in range(0, BATCH, MICRO):

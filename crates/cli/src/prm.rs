@@ -2,7 +2,7 @@
 
 mod trajectories;
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::time::Instant;
 
@@ -46,13 +46,14 @@ fn score(args: &PrmScoreArgs) -> Result<(), Failure> {
                 progress.finish();
             }
             let pace = counts.decisions as f64 / started.elapsed().as_secs_f64();
-            let said = format!(
+            // Nothing is left to do where stderr is closed.
+            let _ = writeln!(
+                std::io::stderr(),
                 "{} decisions of {} trajectories scored, {pace:.1}/s{}",
                 counts.decisions,
                 counts.trajectories,
                 counts.told()
             );
-            Progress::new(0, "").say(&said);
             output::print(|to| writeln!(to, "{}", out.display()))
         }
         (None, None) => Err(Failure::usage(anyhow!("give a RUN or --input FILE"))),

@@ -79,11 +79,12 @@ impl Checkpoint {
         variables: &BTreeMap<String, Var>,
         optimizer: &mut AdamW,
     ) -> Result<(), CheckpointError> {
-        load_variables(variables, &self.path.join(WEIGHTS)).and_then(|()| {
-            let path = self.path.join(OPTIMIZER);
-            optimizer.load(&path).map_err(|e| e.to_string())
-        })
-        .map_err(|problem| CheckpointError::Unusable { path: self.path.clone(), problem })
+        load_variables(variables, &self.path.join(WEIGHTS))
+            .and_then(|()| {
+                let path = self.path.join(OPTIMIZER);
+                optimizer.load(&path).map_err(|e| e.to_string())
+            })
+            .map_err(|problem| CheckpointError::Unusable { path: self.path.clone(), problem })
     }
 
     /// All checkpoints below `root`, oldest first.
@@ -113,12 +114,8 @@ pub(crate) fn save_variables(
 }
 
 /// Sets every variable to the tensor of its name in a safetensors file; says what does not fit.
-pub(crate) fn load_variables(
-    variables: &BTreeMap<String, Var>,
-    path: &Path,
-) -> Result<(), String> {
-    let tensors =
-        candle_core::safetensors::load(path, &Device::Cpu).map_err(|e| e.to_string())?;
+pub(crate) fn load_variables(variables: &BTreeMap<String, Var>, path: &Path) -> Result<(), String> {
+    let tensors = candle_core::safetensors::load(path, &Device::Cpu).map_err(|e| e.to_string())?;
     for (name, variable) in variables {
         let tensor = tensors.get(name).ok_or_else(|| format!("it has no `{name}`"))?;
         let set = tensor.to_device(variable.device()).and_then(|tensor| variable.set(&tensor));

@@ -58,7 +58,11 @@ impl Curves {
     ///
     /// # Errors
     /// If the disk refuses.
-    pub(crate) fn append(&mut self, update: u64, record: &impl Serialize) -> Result<(), CurvesError> {
+    pub(crate) fn append(
+        &mut self,
+        update: u64,
+        record: &impl Serialize,
+    ) -> Result<(), CurvesError> {
         self.lines.append(record)?;
         let mut points = Vec::new();
         let value = serde_json::to_value(record).unwrap_or_default();
@@ -103,7 +107,8 @@ mod tests {
         let root = tempfile::tempdir().expect("a temporary directory");
         let run = RunDir::create(root.path(), "test", "").expect("a run");
         let update_of = |record: &Value| record["update"].as_u64().unwrap_or(0);
-        let record = |update: u64| serde_json::json!({"update": update, "loss": 1.0 / update as f64});
+        let record =
+            |update: u64| serde_json::json!({"update": update, "loss": 1.0 / update as f64});
         let open = |done| {
             Curves::open::<Value>(&run, "metrics.jsonl", "train", done, update_of).expect("opens")
         };

@@ -201,7 +201,9 @@ impl<'a> Training<'a> {
         let context = manifest.config.max_position_embeddings;
         if config.model.max_length > context {
             let wanted = format!("{} reads at most {context} tokens", base.place());
-            return Err(ConfigError::new("model.max_length", config.model.max_length, wanted).into());
+            return Err(
+                ConfigError::new("model.max_length", config.model.max_length, wanted).into()
+            );
         }
         let data = Data::read(config, &manifest.tokenizer)?;
         Ok(Self { config, base, placement, decoder: manifest.config, data })
@@ -260,7 +262,8 @@ impl<'a> Training<'a> {
     fn check_labels(&self, run: &RunDir) -> Result<(), PrmError> {
         let path = run.path().join(DATA_FILE);
         let Ok(text) = std::fs::read_to_string(&path) else {
-            let summary = serde_json::to_value(&self.data.summary).expect("plain numbers and texts");
+            let summary =
+                serde_json::to_value(&self.data.summary).expect("plain numbers and texts");
             return Ok(run.write(DATA_FILE, format!("{summary:#}\n").as_bytes())?);
         };
         let then: DataSummary = serde_json::from_str(&text)
@@ -355,7 +358,17 @@ impl<'a> Trainer<'a> {
                 line.update
             })?;
         let mean_label = data.mean_label();
-        Ok(Self { training, run, trained, optimizer, metrics, evaluations, evaluated, mean_label, done })
+        Ok(Self {
+            training,
+            run,
+            trained,
+            optimizer,
+            metrics,
+            evaluations,
+            evaluated,
+            mean_label,
+            done,
+        })
     }
 
     /// Measures the held-out decisions, and keeps the weights where they are the best so far.
@@ -387,8 +400,11 @@ impl<'a> Trainer<'a> {
         if best(&self.evaluated, self.done).is_some_and(|best| best.update == self.done) {
             let path = best_path(self.run, self.done);
             let folder = self.run.path().join(BEST);
-            std::fs::create_dir_all(&folder)
-                .map_err(|source| RunDirError::Io { action: "create", path: folder, source })?;
+            std::fs::create_dir_all(&folder).map_err(|source| RunDirError::Io {
+                action: "create",
+                path: folder,
+                source,
+            })?;
             save_variables(&self.trained.masters, &path)?;
         }
         self.evaluations.append(self.done, &evaluation)?;
@@ -403,17 +419,22 @@ impl<'a> Trainer<'a> {
     }
 
     fn checkpoint(&self) -> Result<(), PrmError> {
-        let (root, keep) = (self.run.path().join("checkpoint"), self.training.config.checkpoint.keep);
+        let (root, keep) =
+            (self.run.path().join("checkpoint"), self.training.config.checkpoint.keep);
         Checkpoint::write(&root, self.done, &self.trained.masters, &self.optimizer, keep)?;
         // The best weights at each checkpoint are needed to go on from there; all others are not.
-        let best_at = |update| best(&self.evaluated, update).map(|best| best_path(self.run, best.update));
+        let best_at =
+            |update| best(&self.evaluated, update).map(|best| best_path(self.run, best.update));
         let kept = Checkpoint::all(&root).iter().map(|it| it.update).collect::<Vec<u64>>();
         let needed: Vec<PathBuf> = kept.into_iter().filter_map(best_at).collect();
         let Ok(entries) = std::fs::read_dir(self.run.path().join(BEST)) else { return Ok(()) };
         for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
             if !needed.contains(&path) {
-                std::fs::remove_file(&path)
-                    .map_err(|source| RunDirError::Io { action: "remove", path, source })?;
+                std::fs::remove_file(&path).map_err(|source| RunDirError::Io {
+                    action: "remove",
+                    path,
+                    source,
+                })?;
             }
         }
         Ok(())
@@ -462,8 +483,7 @@ impl<'a> Trainer<'a> {
             let detached = |(name, it): (&String, &Var)| (name.clone(), it.as_detached_tensor());
             return Ok(trained.iter().map(detached).collect());
         };
-        let mut tensors =
-            base::tensors(base, decoder, config.seed, DType::F32, &placement.device)?;
+        let mut tensors = base::tensors(base, decoder, config.seed, DType::F32, &placement.device)?;
         adapter.merge_into(&mut tensors)?;
         tensors.insert(model::SCORE.to_owned(), self.trained.head().detach());
         Ok(tensors)

@@ -110,8 +110,9 @@ fn scored(
     let mut texts = Vec::new();
     for (at, line) in lines.iter().enumerate() {
         let in_file = || format!("`{}`", path.display());
-        let trajectory =
-            Trajectory::from_line(line, first + at).with_context(in_file).map_err(Failure::usage)?;
+        let trajectory = Trajectory::from_line(line, first + at)
+            .with_context(in_file)
+            .map_err(Failure::usage)?;
         let profile = Profile::of_version(&trajectory.prompts).ok_or_else(|| {
             Failure::usage(anyhow!(
                 "line {} of {} was made with the prompts `{}`, which this version does not know",

@@ -123,7 +123,9 @@ fn dry_run_prints_the_resolved_configuration_and_leaves_nothing() {
     let place = Workplace::new();
     let ran = place.train(&["--dry-run", "--set", "schedule.updates=7"]).run();
     assert_eq!((ran.code(), ran.stderr.as_str()), (Some(0), ""), "{ran}");
-    assert!(ran.stdout.contains("updates = 7\n") && ran.stdout.contains("labels = [\"labels.jsonl\"]"));
+    assert!(
+        ran.stdout.contains("updates = 7\n") && ran.stdout.contains("labels = [\"labels.jsonl\"]")
+    );
     assert!(place.runs().is_empty());
     fs::write(place.path().join("prm.toml"), &ran.stdout).expect("writes");
     assert_eq!(place.train(&["--dry-run"]).run().stdout, ran.stdout);
@@ -176,7 +178,10 @@ fn lines_are_scored_in_order_and_bad_ones_answered() {
     let is_score: Vec<bool> = answers.iter().map(|answer| answer["score"].is_number()).collect();
     assert_eq!(is_score, [true, false, true, false, false, false, true], "{ran}");
     assert_eq!(answers[0], answers[6]);
-    assert!(answers[3]["error"].as_str().expect("text").contains("outside the vocabulary"), "{ran}");
+    assert!(
+        answers[3]["error"].as_str().expect("text").contains("outside the vocabulary"),
+        "{ran}"
+    );
     assert_eq!(ran.stderr, "error: 4 of 7 lines failed; their answers say why\n");
 }
 
@@ -198,11 +203,16 @@ fn a_run_is_scored_into_a_copy() {
         place.agentflow(&command).run()
     };
     let ran = score(&[]);
-    assert_eq!((ran.code(), ran.stdout.as_str()), (Some(0), "runs/recorded/trajectories.prm.jsonl\n"), "{ran}");
+    assert_eq!(
+        (ran.code(), ran.stdout.as_str()),
+        (Some(0), "runs/recorded/trajectories.prm.jsonl\n"),
+        "{ran}"
+    );
     assert!(ran.stderr.contains("4 decisions of 2 trajectories scored, "), "{ran}");
     assert!(ran.stderr.contains("; 2 steps without a readable decision have no score"), "{ran}");
     let copy = fs::read_to_string(run.join("trajectories.prm.jsonl")).expect("the copy");
-    let copies: Vec<Value> = copy.lines().map(|it| serde_json::from_str(it).expect("JSON")).collect();
+    let copies: Vec<Value> =
+        copy.lines().map(|it| serde_json::from_str(it).expect("JSON")).collect();
     assert_eq!(copies.len(), 2);
     assert_eq!(copies[0], copies[1]);
     let mut without = copies[0].clone();
@@ -217,7 +227,12 @@ fn a_run_is_scored_into_a_copy() {
     fs::write(run.join("trajectories.jsonl"), format!("{}\n", recorded("full/1"))).expect("writes");
     let ran = score(&["--out", "other.jsonl"]);
     assert_eq!((ran.code(), ran.stdout.as_str()), (Some(2), ""), "{ran}");
-    assert!(ran.stderr.contains("was trained on the text `prm-compact/1`, but what it is to rate is `prm-full/1`"), "{ran}");
+    assert!(
+        ran.stderr.contains(
+            "was trained on the text `prm-compact/1`, but what it is to rate is `prm-full/1`"
+        ),
+        "{ran}"
+    );
     assert!(!place.path().join("other.jsonl").exists());
     assert_eq!(score(&["--out", "other.jsonl", "--force"]).code(), Some(0));
     assert!(place.path().join("other.jsonl").exists());

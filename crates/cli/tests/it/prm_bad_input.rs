@@ -126,7 +126,10 @@ fn a_loss_that_is_no_number() {
     let ran = place.train(&["--set", "optimizer.lr=1e38"]).run();
     assert_eq!((ran.code(), ran.stdout.as_str()), (Some(1), ""), "{ran}");
     let said = ran.stderr.lines().last().expect("an error");
-    assert!(said.starts_with("error: the loss of update 2 is not a number (first in step "), "{ran}");
+    assert!(
+        said.starts_with("error: the loss of update 2 is not a number (first in step "),
+        "{ran}"
+    );
     assert!(said.contains("lower `optimizer.lr` or raise `schedule.warmup`"), "{ran}");
 }
 
@@ -136,8 +139,7 @@ fn what_is_left_out_or_cut_is_said() {
     let mut labels = labels();
     labels[3]["label"] = Value::Null;
     place.write_labels(&labels);
-    let ran =
-        place.train(&["--set", "schedule.updates=1", "--set", "model.max_length=20"]).run();
+    let ran = place.train(&["--set", "schedule.updates=1", "--set", "model.max_length=20"]).run();
     assert_eq!(ran.code(), Some(0), "{ran}");
     assert!(
         ran.stderr.contains(

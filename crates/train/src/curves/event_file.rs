@@ -60,7 +60,11 @@ impl EventFile {
     ///
     /// # Errors
     /// If the disk refuses.
-    pub(super) fn scalars(&mut self, update: u64, points: &[(String, f32)]) -> Result<(), CurvesError> {
+    pub(super) fn scalars(
+        &mut self,
+        update: u64,
+        points: &[(String, f32)],
+    ) -> Result<(), CurvesError> {
         let mut summary = Message::default();
         for (name, value) in points {
             let mut point = Message::default();

@@ -67,7 +67,9 @@ impl Data {
         for file in &files {
             reader.read(file, tokenizer)?;
         }
-        let Some((prm_prompt, _)) = reader.version else { return Err(PrmError::NoLabels { files, without_label: reader.without_label }) };
+        let Some((prm_prompt, _)) = reader.version else {
+            return Err(PrmError::NoLabels { files, without_label: reader.without_label });
+        };
         if reader.examples.is_empty() {
             return Err(PrmError::NoLabels { files, without_label: reader.without_label });
         }

@@ -42,7 +42,8 @@ fn scores_match_transformers() {
             let off = |key: &str| (f64::from(score) - number(&row[key])).abs();
             assert!(off("score") < 1e-5, "{name}: {score} instead of {row}");
             // Where a text ends in the padding id, transformers pools at a token before it; length tells where it ends.
-            let ends_in_padding = row["ids"].as_array().and_then(|ids| ids.last()) == Some(&golden["pad_token_id"]);
+            let ends_in_padding =
+                row["ids"].as_array().and_then(|ids| ids.last()) == Some(&golden["pad_token_id"]);
             for side in ["hf_left", "hf_right"] {
                 assert_eq!(off(side) < 1e-5, !ends_in_padding, "{name}, {side}: {score}, {row}");
             }
@@ -62,9 +63,8 @@ fn updates_match_torch() {
     for (max_tokens, workers, recompute) in [(1000, 1, false), (64, 1, true), (1000, 2, false)] {
         let base = ModelFiles::directory(&dir).expect("a directory");
         let tensors = super::base::tensors(&base, &config, 0, DType::F32, &Device::Cpu);
-        let trained =
-            Trained::whole(&config, tensors.expect("the weights"), DType::F32, workers)
-                .expect("a model to train");
+        let trained = Trained::whole(&config, tensors.expect("the weights"), DType::F32, workers)
+            .expect("a model to train");
         let settings = OptimizerConfig {
             lr: 1.0,
             beta1: number(&golden["beta1"]),
@@ -82,9 +82,8 @@ fn updates_match_torch() {
                 rows.iter().zip(labels).map(|(row, label)| example(row, label)).collect();
             let examples: Vec<&Example> = examples.iter().collect();
             let computed = trained.gradients(&examples, &batch).expect("gradients");
-            let norm = optimizer
-                .update(&computed.gradients, number(&update["lr"]))
-                .expect("an update");
+            let norm =
+                optimizer.update(&computed.gradients, number(&update["lr"])).expect("an update");
             trained.refresh().expect("nothing to copy in f32");
             assert!((computed.loss - number(&update["loss"])).abs() < 1e-4, "{}", computed.loss);
             assert!((norm / number(&update["grad_norm"]) - 1.0).abs() < 1e-4, "{norm}");

@@ -164,8 +164,7 @@ fn pearson(xs: &[f64], ys: &[f64]) -> Option<f64> {
 }
 
 fn calibration(decisions: &[Scored]) -> Vec<Bin> {
-    let bin_of =
-        |it: &Scored| ((it.score.clamp(0.0, 1.0) * BINS as f64) as usize).min(BINS - 1);
+    let bin_of = |it: &Scored| ((it.score.clamp(0.0, 1.0) * BINS as f64) as usize).min(BINS - 1);
     let row = |bin: usize| {
         let inside: Vec<&Scored> = decisions.iter().filter(|it| bin_of(it) == bin).collect();
         Some(Bin {
@@ -215,10 +214,10 @@ mod tests {
     fn pairs_are_of_one_state_and_of_clear_labels() {
         let decisions = [
             scored(0.2, 0.0, 0, 0),
-            scored(0.8, 1.0, 0, 0), // right with the first
+            scored(0.8, 1.0, 0, 0),  // right with the first
             scored(0.2, 0.05, 0, 0), // unclear with the first, right with the second
-            scored(0.8, 0.5, 0, 0), // right with the first and third, a tie with the second
-            scored(0.0, 1.0, 0, 1), // of another state
+            scored(0.8, 0.5, 0, 0),  // right with the first and third, a tie with the second
+            scored(0.0, 1.0, 0, 1),  // of another state
         ];
         let (accuracy, pairs) = pairwise(&decisions);
         assert_eq!((accuracy, pairs), (Some(4.5 / 5.0), 5));
@@ -236,7 +235,8 @@ mod tests {
         assert_eq!((measured.last_mae, measured.last_decisions), (Some(0.25), 1));
         assert!((measured.length_correlation.expect("both vary") - 1.0).abs() < 1e-12);
         // A score above 1 falls in the last row, with its own value.
-        let rows: Vec<_> = measured.calibration.iter().map(|bin| (bin.from, bin.mean_score)).collect();
+        let rows: Vec<_> =
+            measured.calibration.iter().map(|bin| (bin.from, bin.mean_score)).collect();
         assert_eq!(rows, [(0.5, 0.5), (0.9, 1.25)]);
     }
 }

@@ -63,8 +63,7 @@ impl Prm {
 
     fn open_adapter(dir: &Path, placement: &Placement) -> Result<Self, PrmError> {
         let adapter = Adapter::open(dir, placement.dtype, &placement.device)?;
-        let not_a_prm =
-            |problem: String| PrmError::NotAPrm { path: dir.join(ADAPTER), problem };
+        let not_a_prm = |problem: String| PrmError::NotAPrm { path: dir.join(ADAPTER), problem };
         let Some(score) = adapter.score().cloned() else {
             return Err(not_a_prm("it has no `score` among `modules_to_save`".to_owned()));
         };
@@ -137,9 +136,7 @@ impl Prm {
                 found: found.clone(),
                 known: known.join("` or `"),
             }),
-            None => {
-                Err(PrmError::NoPrompt { dir: self.dir.clone(), known: known.join("` or `") })
-            }
+            None => Err(PrmError::NoPrompt { dir: self.dir.clone(), known: known.join("` or `") }),
         }
     }
 
@@ -228,8 +225,7 @@ fn check_kind(text: &str, config: &Config, path: &Path) -> Result<(), PrmError> 
     let json: Value = serde_json::from_str(text).unwrap_or_default();
     let wanted = class_of(config.architecture);
     let classes = json["architectures"].as_array().map_or(&[][..], Vec::as_slice);
-    let refused =
-        |problem: String| Err(PrmError::NotAPrm { path: path.to_owned(), problem });
+    let refused = |problem: String| Err(PrmError::NotAPrm { path: path.to_owned(), problem });
     if !classes.iter().any(|class| class == wanted) {
         let found = classes.first().and_then(Value::as_str).unwrap_or("nothing");
         return refused(format!("its architecture is `{found}`, not `{wanted}`"));
