@@ -139,7 +139,7 @@ fn what_is_left_out_or_cut_is_said() {
     let mut labels = labels();
     labels[3]["label"] = Value::Null;
     place.write_labels(&labels);
-    let ran = place.train(&["--set", "schedule.updates=1", "--set", "model.max_length=20"]).run();
+    let ran = place.train(&["--set", "schedule.updates=1", "--set", "model.max_length=10"]).run();
     assert_eq!(ran.code(), Some(0), "{ran}");
     assert!(
         ran.stderr.contains(
