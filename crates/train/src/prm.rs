@@ -120,6 +120,8 @@ pub enum PrmError {
         "the tokenizer of `{base}` has no token to pad with: neither `<|endoftext|>` nor a `pad_token` other than `<|im_end|>`"
     )]
     NoPadding { base: String },
+    #[error("gradients do not fit into f16; train in bf16 or f32, e.g. with --dtype bf16")]
+    HalfPrecision,
     #[error("`{base}` is a GGUF file; train on the model directory that it was made from")]
     Quantised { base: String },
     #[error("tensor computation failed: {0}")]
@@ -196,6 +198,9 @@ impl<'a> Training<'a> {
         placement: &'a Placement,
     ) -> Result<Self, PrmError> {
         config.check()?;
+        if placement.dtype == DType::F16 {
+            return Err(PrmError::HalfPrecision);
+        }
         let manifest = base.manifest()?;
         files::pad_id(base)?;
         let context = manifest.config.max_position_embeddings;

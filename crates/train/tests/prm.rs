@@ -394,3 +394,44 @@ fn write_bundled(dir: &Path) {
         std::fs::write(dir.join(name), content).expect("writes");
     }
 }
+
+#[test]
+fn the_configurations_that_are_shipped_can_be_run() {
+    for text in [
+        include_str!("../../../configs/tiny/prm.toml"),
+        include_str!("../../../configs/prm-qwen3-0.6b.toml"),
+    ] {
+        let config: PrmConfig = toml::from_str(text).expect("a complete configuration");
+        config.check().expect("it makes sense");
+    }
+}
+
+/// In bf16 the weights that are trained stay in f32: updates far smaller than a bf16 step add up.
+#[test]
+fn bf16_is_computed_in_and_not_trained_in() {
+    let mut place = Place::new(&labels());
+    place.config.optimizer.lr = 1e-6;
+    place.config.schedule.updates = 2;
+    let run = place.start();
+    let base = bundled::files();
+    let placement = Placement::cpu(DtypeChoice::Bf16);
+    let training = Training::prepare(&place.config, &base, &placement).expect("it can begin");
+    training.run(&run, &mut |_| true).expect("it trains").expect("to the end");
+    let name = "model.norm.weight";
+    let load = |path: &Path| {
+        candle_core::safetensors::load(path, &candle_core::Device::Cpu).expect("weights")[name]
+            .clone()
+    };
+    let dir = place.dir.path().join("base");
+    std::fs::create_dir(&dir).expect("a folder");
+    write_bundled(&dir);
+    let before = load(&dir.join("model.safetensors"));
+    let after = load(&run.path().join("model/model.safetensors"));
+    let moved = (before - after).and_then(|it| it.abs()?.max_all()?.to_scalar::<f32>());
+    let moved = moved.expect("the same shape");
+    assert!(moved > 0.0 && moved < 1e-5, "{moved}");
+
+    let half = Placement::cpu(DtypeChoice::F16);
+    let error = Training::prepare(&place.config, &base, &half).err().expect("no f16");
+    assert!(error.to_string().starts_with("gradients do not fit into f16"), "{error}");
+}

@@ -120,6 +120,7 @@ fn base(name: &str) -> Result<ModelFiles, Failure> {
 fn failure(error: PrmError) -> Failure {
     match error {
         PrmError::Config(_)
+        | PrmError::HalfPrecision
         | PrmError::Unreadable { .. }
         | PrmError::Label { .. }
         | PrmError::NoLabels { .. }
