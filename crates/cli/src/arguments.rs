@@ -3,6 +3,7 @@
 mod bench;
 mod eval;
 mod placement;
+mod prm;
 mod train;
 
 use std::collections::BTreeSet;
@@ -20,7 +21,8 @@ pub(crate) use eval::{
 
 pub(crate) use bench::{BenchCommand, BenchEngineArgs, RandomArgs};
 pub(crate) use placement::PlacementArgs;
-pub(crate) use train::{CollectArgs, LabelArgs, SftArgs, TrainCommand};
+pub(crate) use prm::{PrmCommand, PrmScoreArgs};
+pub(crate) use train::{CollectArgs, LabelArgs, SftArgs, TrainCommand, TrainPrmArgs};
 
 const ENVIRONMENT: &str = "\
 Environment, also from a file `.env`:
@@ -61,6 +63,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: TrainCommand,
     },
+    /// Use a process reward model
+    Prm {
+        #[command(subcommand)]
+        command: PrmCommand,
+    },
     /// Look into a model, and run it on token ids
     Model {
         #[command(subcommand)]
@@ -88,7 +95,7 @@ impl Command {
             (Self::Train { command }, Some((_, matches))) => match command {
                 TrainCommand::Collect(args) => args.run.typed = typed(matches),
                 TrainCommand::Label(args) => args.typed = typed(matches),
-                TrainCommand::Sft(_) => {}
+                TrainCommand::Sft(_) | TrainCommand::Prm(_) => {}
             },
             _ => {}
         }

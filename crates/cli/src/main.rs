@@ -13,6 +13,7 @@ mod model_source;
 mod narrate;
 mod output;
 mod placement;
+mod prm;
 mod progress;
 mod rescore;
 mod run_record;
@@ -120,6 +121,7 @@ fn run(command: Command) -> Result<(), Failure> {
         },
         Command::Score(args) => score::run(&args),
         Command::Train { command } => train::run(command),
+        Command::Prm { command } => prm::run(command),
         Command::Model { command } => model::run(command),
         Command::Tools { command } => tools::run(command),
         Command::Serve(args) => serve::run(args),

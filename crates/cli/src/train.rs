@@ -2,6 +2,7 @@
 
 mod collect;
 mod label;
+mod prm;
 mod sft;
 
 use crate::Failure;
@@ -12,5 +13,6 @@ pub(crate) fn run(command: TrainCommand) -> Result<(), Failure> {
         TrainCommand::Collect(args) => collect::run(*args),
         TrainCommand::Label(args) => label::run(*args),
         TrainCommand::Sft(args) => sft::run(args),
+        TrainCommand::Prm(args) => prm::run(args),
     }
 }

@@ -129,6 +129,11 @@ impl Adapter {
         &self.dir
     }
 
+    /// The name or path of the model that it was trained on, as its settings have it.
+    pub fn base(&self) -> Option<&str> {
+        self.config["base_model_name_or_path"].as_str()
+    }
+
     /// The head of a reward model, `[labels, hidden]` in f32, where the adapter brings one.
     pub fn score(&self) -> Option<&Tensor> {
         self.score.as_ref()

@@ -279,7 +279,11 @@ impl ModelFiles {
         }
     }
 
-    fn read(&self, name: &str) -> Result<Option<Cow<'static, str>>> {
+    /// The text of one file beside the weights, e.g. `tokenizer_config.json`; `None` where there is none.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn read(&self, name: &str) -> Result<Option<Cow<'static, str>>> {
         let invalid = |problem: String| ModelError::Invalid { path: self.path(name), problem };
         match self {
             Self::Embedded(_) => self

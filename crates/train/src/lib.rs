@@ -1,10 +1,16 @@
-//! Training: a small planner from nothing ([`sft`]); labels of recorded steps ([`label`]) and the reward that is learnt from
-//! them ([`reward`]); the mathematics of DAPO and its relatives ([`policy`]).
+//! Training: a small planner from nothing ([`sft`]); labels of recorded steps ([`label`]), the model that learns them
+//! ([`prm`]) and the reward that it gives ([`reward`]); the mathematics of DAPO and its relatives ([`policy`]).
 
 pub mod adamw;
 pub mod adversary;
+pub mod checkpoint;
 pub mod label;
 pub mod policy;
+pub mod prm;
 pub mod reward;
 pub mod schedule;
 pub mod sft;
+
+mod curves;
+
+pub use curves::CurvesError;

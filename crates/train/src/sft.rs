@@ -12,7 +12,6 @@
 
 mod batch;
 mod bpe;
-mod checkpoint;
 mod config;
 mod demonstration;
 mod init;
@@ -33,8 +32,9 @@ pub use config::{ConfigError, SftConfig};
 pub use demonstration::{Demonstration, DemonstrationBuilder};
 
 use crate::adamw::AdamW;
+use crate::checkpoint::{Checkpoint, CheckpointError, save_variables};
+use crate::curves::{Curves, CurvesError};
 use batch::Batches;
-use checkpoint::Checkpoint;
 
 /// What can end a training run.
 #[derive(Debug, thiserror::Error)]
@@ -51,10 +51,10 @@ pub enum SftError {
     Demonstration { id: String, problem: String },
     #[error("training the tokenizer failed: {0}")]
     Tokenizer(String),
-    #[error(
-        "checkpoint `{path}` cannot be used: {problem}; remove it to fall back to the one before"
-    )]
-    Checkpoint { path: PathBuf, problem: String },
+    #[error(transparent)]
+    Curves(#[from] CurvesError),
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     #[error(
         "the loss of update {update} is not a number; lower `optimizer.lr` or raise `schedule.warmup`"
     )]
@@ -99,15 +99,14 @@ pub fn train(
 
     let variables = init::variables(config)?;
     let mut optimizer = AdamW::new(config.optimizer.clone(), &variables)?;
-    let (mut lines, mut metrics) = run.lines::<Metrics>("metrics.jsonl")?;
     let mut done = 0;
-    if let Some(checkpoint) = Checkpoint::latest(&checkpoints)? {
+    if let Some(checkpoint) = Checkpoint::latest(&checkpoints) {
         checkpoint.restore(&variables, &mut optimizer)?;
         done = checkpoint.update;
     }
     // What was logged after the checkpoint is computed, and logged, again.
-    metrics.retain(|line| line.update <= done);
-    lines.restart(&metrics)?;
+    let (mut curves, _) =
+        Curves::open(run, "metrics.jsonl", "train", done, |line: &Metrics| line.update)?;
 
     let model_config = config.model_config();
     let replicas = update::replicas(&model_config, &variables, config.batch.workers)?;
@@ -130,7 +129,7 @@ pub fn train(
             tokens: batch.tokens(),
             wall_s: started.elapsed().as_secs_f64(),
         };
-        lines.append(&line)?;
+        curves.append(update + 1, &line)?;
         let last = update + 1 == config.schedule.updates;
         let go_on = on_update(&line);
         if last || !go_on || (update + 1).is_multiple_of(config.checkpoint.every) {
@@ -184,5 +183,5 @@ fn write_model(
     for (name, content) in files {
         agentflow_eval::write_atomically(&dir.join(name), content.as_bytes())?;
     }
-    checkpoint::save_variables(variables, &dir.join("model.safetensors"))
+    Ok(save_variables(variables, &dir.join("model.safetensors"))?)
 }

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::eval::dollars;
 use super::{EvalRunArgs, ModelArgs};
 
+use super::PlacementArgs;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum TrainCommand {
     /// Make trajectories to train on: attempts at the problems of a training set
@@ -19,6 +21,8 @@ pub(crate) enum TrainCommand {
     Label(Box<LabelArgs>),
     /// Train a small planner from nothing on demonstrations of the arithmetic benchmark
     Sft(SftArgs),
+    /// Train a process reward model on labelled steps
+    Prm(TrainPrmArgs),
 }
 
 /// What is collected is drawn: several attempts at a problem, each another one.
@@ -111,6 +115,27 @@ pub(crate) struct SftArgs {
     /// Check the configuration and print it, without training
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Where run directories are made
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub(crate) runs: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TrainPrmArgs {
+    /// Run configuration, e.g. configs/tiny/prm.toml
+    #[arg(long, value_name = "FILE", required_unless_present = "resume")]
+    pub(crate) config: Option<PathBuf>,
+    /// Override one key, e.g. --set data.labels=runs/NAME
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+    /// Go on with an interrupted run, where and in what it was computed
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "overrides", "device", "dtype"])]
+    pub(crate) resume: Option<PathBuf>,
+    /// Check the configuration and print it, without training
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) placement: PlacementArgs,
     /// Where run directories are made
     #[arg(long, value_name = "DIR", default_value = "runs")]
     pub(crate) runs: PathBuf,

@@ -24,6 +24,7 @@ pub(super) fn resume(run: &Path) -> Result<(), Failure> {
         "collect" => trained(line(&["train", "collect"])),
         "label" => trained(line(&["train", "label"])),
         "sft" => trained(line(&["train", "sft"])),
+        "prm" => trained(line(&["train", "prm"])),
         other => Err(Failure::usage(anyhow!(
             "this version cannot go on with a run of kind `{other}`; use the version that began it"
         ))),

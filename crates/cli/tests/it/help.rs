@@ -47,6 +47,16 @@ fn help_of_train_label() {
 }
 
 #[test]
+fn help_of_train_prm() {
+    assert_snapshot!(printed(&["train", "prm", "--help"]));
+}
+
+#[test]
+fn help_of_prm_score() {
+    assert_snapshot!(printed(&["prm", "score", "--help"]));
+}
+
+#[test]
 fn help_of_train_sft() {
     assert_snapshot!(printed(&["train", "sft", "--help"]));
 }

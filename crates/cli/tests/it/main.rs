@@ -15,6 +15,9 @@ mod help;
 #[cfg(target_os = "linux")]
 mod interrupt;
 mod model_command;
+#[cfg(unix)]
+mod prm;
+mod prm_bad_input;
 mod recorded_runs;
 mod score;
 #[cfg(unix)]
