@@ -2,6 +2,10 @@
 //!
 //! What labelling writes and PRM training reads is [`Label`], one object a line of `labels.jsonl`.
 
+pub mod agreement;
+pub mod consensus;
+pub mod judge;
+
 mod labeller;
 mod record;
 
