@@ -133,8 +133,7 @@ mod tests {
     use super::*;
 
     fn rated(label: f64, correctness: f64) -> Rated {
-        let scores =
-            Scores { progress: 1.0, correctness, tool: 1.0, input: 1.0, novelty: 1.0 };
+        let scores = Scores { progress: 1.0, correctness, tool: 1.0, input: 1.0, novelty: 1.0 };
         Some((label, scores))
     }
 

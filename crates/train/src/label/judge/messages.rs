@@ -89,7 +89,10 @@ enum Detail {
 fn steps(steps: &[Step], rated: usize, room: u64) -> String {
     let mut blocks: Vec<(Detail, String)> =
         steps.iter().map(|step| (Detail::Whole, block(step, rated, Detail::Whole))).collect();
-    let mut used: u64 = blocks.iter().map(|(_, text)| tokens(text)).sum();
+    // A block and the empty line after it; two gaps, before and behind the rated step, are said at the end.
+    let size = |text: &str| if text.is_empty() { 0 } else { tokens(text) + 1 };
+    let gaps = 2 * size("(steps 100 to 100 are left out)");
+    let mut used: u64 = gaps + blocks.iter().map(|(_, text)| size(text)).sum::<u64>();
     // What came after the decision matters least to it.
     let mut furthest_first: Vec<usize> = (0..steps.len()).filter(|at| *at != rated).collect();
     furthest_first.sort_by_key(|at| (at.abs_diff(rated), *at));
@@ -100,7 +103,7 @@ fn steps(steps: &[Step], rated: usize, room: u64) -> String {
                 break;
             }
             let shorter = block(&steps[at], rated, detail);
-            used = used.saturating_sub(tokens(&blocks[at].1)) + tokens(&shorter);
+            used = used.saturating_sub(size(&blocks[at].1)) + size(&shorter);
             blocks[at] = (detail, shorter);
         }
     }

@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn what_is_no_rating_has_its_cause() {
-        let swap = |from, to| GOOD.replace(from, to);
+        let swap = |from: &str, to: &str| GOOD.replace(from, to);
         assert_eq!(
             problem("I would give it 7 out of 10."),
             "the reply is no JSON object, but `I would give it 7 out of 10.`"
@@ -119,8 +119,11 @@ mod tests {
         for (grade, found) in
             [("7", "7"), ("-1", "-1"), ("2.5", "2.5"), ("\"7/10\"", "\"7/10\""), ("null", "null")]
         {
-            let text = swap("\"progress\": 3", &format!("\"progress\": {grade}"));
-            assert_eq!(problem(&text), format!("`progress` is {found}, {off}"));
+            let grade = format!("\"progress\": {grade}");
+            assert_eq!(
+                problem(&swap("\"progress\": 3", &grade)),
+                format!("`progress` is {found}, {off}")
+            );
         }
         assert_eq!(
             problem(&swap("\"step\": 2", "\"step\": 1")),
@@ -134,7 +137,9 @@ mod tests {
             problem(&swap(", \"novelty\": 0", "")),
             "the reply cannot be read: it has no `novelty`"
         );
-        assert!(problem("{\"step\": 2, oops}").starts_with("the reply cannot be read: key must be"));
+        assert!(
+            problem("{\"step\": 2, oops}").starts_with("the reply cannot be read: key must be")
+        );
         assert_eq!(problem(""), "the reply is no JSON object, but ``");
     }
 

@@ -13,6 +13,11 @@ pub(super) const BEST: u8 = 4;
 /// The highest label of a decision whose correctness is 0: neat form does not lift a mistake.
 pub const WRONG_AT_MOST: f64 = 0.25;
 
+/// Bounds the reason, lest a small model under a grammar goes on for ever. Printable ASCII without quotes, brackets and
+/// backslashes, for these mean different things to different grammars; and not `maxLength`, which OpenAI's strict mode
+/// refuses.
+const REASON: &str = "^[ !#-Z^-~]{1,300}$";
+
 /// What the judge is told of the right answer.
 ///
 /// A judge without it has to solve the problem itself, and misses the mistakes that it would make, too. A judge that is
@@ -129,13 +134,13 @@ impl Rubric {
     ///
     /// The step is any of the attempt's, not only the rated one: a grammar that forced the right number would hide that
     /// the judge rates another. It comes first, and the reason before the grades, so that each is written in the light of
-    /// what stands before it. The reason has no `maxLength`, which OpenAI's strict mode refuses.
+    /// what stands before it.
     pub(super) fn schema(self, steps: usize) -> Value {
         let numbers: Vec<usize> = (1..=steps).collect();
         let grades: Vec<u8> = (0..=BEST).collect();
         let mut properties = Map::new();
         properties.insert("step".to_owned(), json!({"type": "integer", "enum": numbers}));
-        properties.insert("reason".to_owned(), json!({"type": "string"}));
+        properties.insert("reason".to_owned(), json!({"type": "string", "pattern": REASON}));
         for criterion in self.criteria() {
             let schema = json!({"type": "integer", "enum": grades});
             properties.insert(criterion.name().to_owned(), schema);

@@ -1,0 +1,7 @@
+//! The judge against servers that a test scripts, and against a model in this process.
+
+mod local;
+mod prompt;
+mod sample;
+mod server;
+mod wire;
