@@ -11,6 +11,9 @@ use crate::memory::Memory;
 use crate::planner::Planned;
 use crate::trajectory::{Step, Stop};
 
+/// A step that repeats this many earlier ones: the planner is stuck and has to answer.
+const MAX_REPEATS: usize = 2;
+
 /// An attempt at a question, between two of its steps.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Attempt {
@@ -65,6 +68,24 @@ impl Attempt {
             warned: Vec::new(),
             conclude: false,
         }
+    }
+
+    /// One that goes on after recorded `steps`, as if it had just made them: the planner reads what it read then, and
+    /// what the steps used counts.
+    pub fn after(id: &str, question: &str, steps: &[Step]) -> Self {
+        let mut attempt = Self::new(id, question);
+        for step in steps {
+            attempt.usage += step.usage;
+            attempt.memory.push(step.clone());
+        }
+        attempt.look_back();
+        attempt
+    }
+
+    /// Sees from the last step whether the next one has to be the answer.
+    pub(crate) fn look_back(&mut self) {
+        let sufficient = self.memory.steps().last().is_some_and(|step| step.verdict.sufficient);
+        self.conclude = sufficient || self.memory.repeats() >= MAX_REPEATS;
     }
 
     /// Tells `warnings` that were not told before.

@@ -75,7 +75,19 @@ impl Solver {
         question: &str,
         on_event: &mut (dyn FnMut(Event) + Send),
     ) -> Result<Trajectory, SolveError> {
-        self.follow(self.flow().run(Attempt::new(id, question)), on_event).await
+        self.solve_on(Attempt::new(id, question), on_event).await
+    }
+
+    /// Solves on from where `attempt` stands, e.g. [`after`](Attempt::after) recorded steps, within the same budget.
+    ///
+    /// # Errors
+    /// Those of [`solve`](Self::solve).
+    pub async fn solve_on(
+        &self,
+        attempt: Attempt,
+        on_event: &mut (dyn FnMut(Event) + Send),
+    ) -> Result<Trajectory, SolveError> {
+        self.follow(self.flow().run(attempt), on_event).await
     }
 
     /// The loop. A run of it does nothing by itself: [`follow`](Self::follow) provides it with this solver. In between it

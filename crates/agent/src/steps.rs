@@ -17,9 +17,6 @@ use crate::solver::Solver;
 use crate::trajectory::{Decision, Step, Stop, Verdict};
 use crate::verifier::Judged;
 
-/// A step that repeats this many earlier ones: the planner is stuck and has to answer.
-const MAX_REPEATS: usize = 2;
-
 /// What the nodes work with; the run is provided with it.
 ///
 /// The time limit is kept here, and not by the deadline of the run: what runs at that moment is dropped by a run, but
@@ -102,7 +99,6 @@ pub(crate) async fn verify(cx: Context, acted: Acted) -> Result<Next<Attempt, En
     };
     step.wall_ms = (took + started.elapsed()).as_millis() as u64;
     let (index, verdict) = (step.index, step.verdict.clone());
-    let sufficient = verdict.sufficient;
     cx.progress(Event::StepDone { index, verdict });
     if let Some(why) = failed {
         return Err(attempt.breaks(why));
@@ -112,7 +108,10 @@ pub(crate) async fn verify(cx: Context, acted: Acted) -> Result<Next<Attempt, En
         let stop = if forced { Stop::MaxSteps } else { Stop::Answered };
         return Ok(Next::Done(attempt.ends(stop, answer)));
     }
-    attempt.conclude = sufficient || attempt.memory.repeats() >= MAX_REPEATS;
+    if means.was_last(&attempt) {
+        return Ok(Next::Done(attempt.ends_early(Stop::MaxSteps)));
+    }
+    attempt.look_back();
     Ok(Next::Again(attempt))
 }
 

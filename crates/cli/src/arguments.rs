@@ -5,10 +5,12 @@ mod eval;
 mod placement;
 mod train;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use eval::{
@@ -18,7 +20,7 @@ pub(crate) use eval::{
 
 pub(crate) use bench::{BenchCommand, BenchEngineArgs, RandomArgs};
 pub(crate) use placement::PlacementArgs;
-pub(crate) use train::{SftArgs, TrainCommand};
+pub(crate) use train::{CollectArgs, LabelArgs, SftArgs, TrainCommand};
 
 const ENVIRONMENT: &str = "\
 Environment, also from a file `.env`:
@@ -76,6 +78,27 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: BenchCommand,
     },
+}
+
+impl Command {
+    /// Notes in the arguments of a run which of them were typed, and did not come by default: `matches` are this command's.
+    pub(crate) fn note_typed(&mut self, matches: &ArgMatches) {
+        match (self, matches.subcommand()) {
+            (Self::Eval(args), None) => args.run.typed = typed(matches),
+            (Self::Train { command }, Some((_, matches))) => match command {
+                TrainCommand::Collect(args) => args.run.typed = typed(matches),
+                TrainCommand::Label(args) => args.typed = typed(matches),
+                TrainCommand::Sft(_) => {}
+            },
+            _ => {}
+        }
+    }
+}
+
+/// The names of the arguments that were typed.
+fn typed(matches: &ArgMatches) -> BTreeSet<String> {
+    let typed = |name: &&str| matches.value_source(name) == Some(ValueSource::CommandLine);
+    matches.ids().map(clap::Id::as_str).filter(typed).map(str::to_owned).collect()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -147,7 +170,7 @@ impl ModelArgs {
 }
 
 /// How the agent loop runs.
-#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Args, Serialize, Deserialize)]
 #[command(next_help_heading = "Agent loop")]
 pub(crate) struct LoopArgs {
     /// Most steps before the planner has to answer

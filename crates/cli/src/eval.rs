@@ -5,6 +5,7 @@
 mod kept;
 mod list;
 mod measured;
+mod purpose;
 mod run;
 mod table;
 mod watch;
@@ -14,8 +15,11 @@ use agentflow_eval::arith;
 use crate::arguments::ProblemsArgs;
 use crate::{Failure, output};
 
+pub(crate) use kept::{Kept, resumed, with_whole_model};
 pub(crate) use list::list;
-pub(crate) use run::run;
+pub(crate) use measured::Measured;
+pub(crate) use purpose::Purpose;
+pub(crate) use run::{PATIENCE, run, say_on_cancel, say_version};
 
 /// `agentflow eval problems`: one JSON object a line.
 pub(crate) fn problems(args: &ProblemsArgs) -> Result<(), Failure> {

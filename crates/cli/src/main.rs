@@ -26,8 +26,7 @@ mod train;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::parser::ValueSource;
-use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use clap::{CommandFactory, FromArgMatches};
 
 use arguments::{Cli, Command, EvalCommand};
 
@@ -70,8 +69,8 @@ fn main() -> ExitCode {
     let dotenv = dotenvy::dotenv();
     let matches = Cli::command().get_matches();
     let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    if let (Command::Eval(args), Some((_, matches))) = (&mut cli.command, matches.subcommand()) {
-        args.run.typed = typed(matches);
+    if let Some((_, matches)) = matches.subcommand() {
+        cli.command.note_typed(matches);
     }
     log();
     // Keys may stand in `.env` instead of the environment, which wins. A missing file is no mistake; of a broken one, the
@@ -89,12 +88,6 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
-}
-
-/// The arguments that were typed, and did not come by default.
-fn typed(matches: &ArgMatches) -> std::collections::BTreeSet<String> {
-    let typed = |name: &&str| matches.value_source(name) == Some(ValueSource::CommandLine);
-    matches.ids().map(clap::Id::as_str).filter(typed).map(str::to_owned).collect()
 }
 
 /// Log lines of the libraries, from warnings on; `AGENTFLOW_LOG` asks for more, e.g. `debug`.
@@ -123,7 +116,7 @@ fn run(command: Command) -> Result<(), Failure> {
             Some(EvalCommand::Published { json }) => compare::published(json),
             Some(EvalCommand::Rescore(args)) => rescore::run(&args),
             Some(EvalCommand::Export(args)) => export::run(&args),
-            None => eval::run(args.run),
+            None => eval::run(args.run, eval::Purpose::Measure),
         },
         Command::Score(args) => score::run(&args),
         Command::Train { command } => train::run(command),

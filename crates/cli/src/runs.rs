@@ -11,6 +11,8 @@ use crate::Failure;
 use crate::arguments::RunsCommand;
 use crate::output;
 
+pub(crate) use resume::kind;
+
 pub(crate) fn run(command: &RunsCommand) -> Result<(), Failure> {
     match command {
         RunsCommand::List { json, runs } => list(runs, *json),

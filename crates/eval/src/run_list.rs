@@ -10,6 +10,9 @@ use serde_json::Value;
 use crate::samples::SAMPLES_FILE;
 use crate::{RunDirError, RunInfo};
 
+/// What runs write a line at a time: attempts, labels, updates.
+const RECORDS: [&str; 3] = [SAMPLES_FILE, "labels.jsonl", "metrics.jsonl"];
+
 /// One run directory.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Run {
@@ -20,7 +23,7 @@ pub struct Run {
     pub state: State,
     pub benchmark: Option<String>,
     pub model: Option<String>,
-    /// Records written: samples of an evaluation, updates of a training.
+    /// Records written: samples of an evaluation, labels, updates of a training.
     pub done: u64,
     /// How many there will be, where that is known.
     pub of: Option<u64>,
@@ -86,8 +89,9 @@ impl Run {
             }
             value.as_str().map(str::to_owned)
         };
-        let done = lines(&path.join(SAMPLES_FILE)).or_else(|| lines(&path.join("metrics.jsonl")));
-        let of = info.as_ref().map(|info| info.problems * u64::from(info.repeats));
+        let done = RECORDS.iter().find_map(|name| lines(&path.join(name)));
+        let attempts = info.as_ref().map(|info| info.problems * u64::from(info.repeats));
+        let of = attempts.or_else(|| report["run"]["decisions"].as_u64());
         let finished = match report["partial"].as_bool() {
             Some(partial) => !partial,
             None => report.is_object() || path.join("model").is_dir(),

@@ -246,7 +246,7 @@ fn time(text: &str) -> Result<f64, String> {
     seconds(number).map(|seconds| seconds * unit).map_err(|_| WANTED.to_owned())
 }
 
-fn dollars(text: &str) -> Result<f64, String> {
+pub(super) fn dollars(text: &str) -> Result<f64, String> {
     number(text, "dollars are a number of 0 or more", |value| value >= 0.0 && value.is_finite())
 }
 

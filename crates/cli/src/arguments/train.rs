@@ -1,13 +1,100 @@
 //! What can be typed after `agentflow train`.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize};
+
+use super::eval::dollars;
+use super::{EvalRunArgs, ModelArgs};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TrainCommand {
+    /// Make trajectories to train on: attempts at the problems of a training set
+    #[command(mut_args(for_training))]
+    Collect(Box<CollectArgs>),
+    /// Say of each recorded decision what it is worth, 0 to 1
+    #[command(mut_args(for_training))]
+    Label(Box<LabelArgs>),
     /// Train a small planner from nothing on demonstrations of the arithmetic benchmark
     Sft(SftArgs),
+}
+
+/// What is collected is drawn: several attempts at a problem, each another one.
+fn for_training(argument: clap::Arg) -> clap::Arg {
+    match argument.get_id().as_str() {
+        "temperature" => argument.default_value("1"),
+        "repeats" => argument.default_value("4"),
+        "split" => argument.default_value("train").help("Which part of `arith`: train"),
+        _ => argument,
+    }
+}
+
+/// Make trajectories to train on: attempts at the problems of a training set
+///
+/// A run as `agentflow eval` makes it, with the same record and reports, of problems that no test set has. Each step keeps
+/// the token ids and their log-probabilities where the model gives them: one in this process does.
+#[derive(Debug, Args)]
+pub(crate) struct CollectArgs {
+    #[command(flatten)]
+    pub(crate) run: EvalRunArgs,
+    /// The problems of this .jsonl, .csv or .parquet file are in no test set
+    #[arg(long, help_heading = "Benchmark")]
+    pub(crate) training_data: bool,
+}
+
+/// Say of each recorded decision what it is worth, 0 to 1
+///
+/// Every decision of the runs gets one line of `labels.jsonl`, with the text that a process reward model reads and where
+/// the label comes from. Decisions that lead to the same state are labelled once.
+#[derive(Debug, Clone, Args, Serialize, Deserialize)]
+pub(crate) struct LabelArgs {
+    /// Runs of `train collect`: directories or names
+    #[arg(value_name = "RUN", required_unless_present = "resume")]
+    pub(crate) collected: Vec<PathBuf>,
+
+    /// The share of K continuations from the state after the decision that reach the right answer
+    #[arg(long, value_name = "K", help_heading = "Labeller", group = "labeller", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) monte_carlo: Option<u32>,
+
+    /// At most this many trajectories, from the first on
+    #[arg(long, value_name = "TRAJECTORIES", help_heading = "Run", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+    /// This many trajectories, drawn by the seed
+    #[arg(long, value_name = "TRAJECTORIES", help_heading = "Run", conflicts_with = "limit", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) sample: Option<u64>,
+    /// Go on with an interrupted run; what it labels, and how, stays as it was
+    #[arg(long, value_name = "RUN", help_heading = "Run")]
+    #[serde(skip)]
+    pub(crate) resume: Option<PathBuf>,
+    /// Continuations at the same time; a server that is busy gets fewer
+    #[arg(long, value_name = "COUNT", help_heading = "Run", default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub(crate) concurrency: u64,
+    /// Further tries of a label that could not be had
+    #[arg(long, value_name = "TRIES", help_heading = "Run", default_value_t = 2, value_parser = clap::value_parser!(u32).range(..=100))]
+    pub(crate) retries: u32,
+    /// Price of a million prompt tokens
+    #[arg(long, value_name = "DOLLARS", help_heading = "Run", value_parser = dollars, requires = "usd_out")]
+    pub(crate) usd_in: Option<f64>,
+    /// Price of a million completion tokens
+    #[arg(long, value_name = "DOLLARS", help_heading = "Run", value_parser = dollars, requires = "usd_in")]
+    pub(crate) usd_out: Option<f64>,
+    /// Where run directories are looked for by name, and made
+    #[arg(long, value_name = "DIR", help_heading = "Run", default_value = "runs")]
+    pub(crate) runs: PathBuf,
+    /// Print the report as JSON
+    #[arg(long, help_heading = "Run")]
+    #[serde(skip)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+
+    /// What was typed, and is not a default: the names of the fields.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub(crate) typed: BTreeSet<String>,
 }
 
 #[derive(Debug, Args)]

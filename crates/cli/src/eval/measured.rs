@@ -8,49 +8,63 @@ use anyhow::anyhow;
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
-use crate::arguments::EvalRunArgs;
+use crate::arguments::{EvalRunArgs, LoopArgs};
 use crate::backend::Chosen;
 
 /// Everything that decides what an attempt computes, by name. What only decides how fast or how far a run goes is left out:
 /// concurrency, budgets, addresses, time-outs of the server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct Measured(BTreeMap<String, String>);
+pub(crate) struct Measured(BTreeMap<String, String>);
 
 impl Measured {
     pub(super) fn of(args: &EvalRunArgs, loaded: &Loaded, chosen: &Chosen, sandbox: &str) -> Self {
+        let mut all = Self::default();
+        all.set("benchmark", label(loaded));
+        let problems = format!("{} {}", loaded.problems.len(), loaded.fingerprint());
+        all.set("benchmark.problems", problems);
+        all.set("benchmark.repeats", args.repeats);
+        all.add_model(chosen);
+        all.add_loop(&args.agent, sandbox);
+        all
+    }
+
+    pub(crate) fn set(&mut self, name: &str, value: impl ToString) {
+        self.0.insert(name.to_owned(), value.to_string());
+    }
+
+    /// The model, and how it is asked.
+    pub(crate) fn add_model(&mut self, chosen: &Chosen) {
         let (info, settings) = (chosen.model.info(), &chosen.settings);
         let sampling = &settings.sampling;
-        let mut all = BTreeMap::new();
-        let mut is = |name: &str, value: String| _ = all.insert(name.to_owned(), value);
-        is("benchmark", label(loaded));
-        is("benchmark.problems", format!("{} {}", loaded.problems.len(), loaded.fingerprint()));
-        is("benchmark.repeats", args.repeats.to_string());
-        is("model", format!("{} ({})", info.name, info.backend));
-        is("model.digest", or_none(&info.digest));
-        is("model.adapter", or_none(&info.adapter));
+        self.set("model", format!("{} ({})", info.name, info.backend));
+        self.set("model.digest", or_none(&info.digest));
+        self.set("model.adapter", or_none(&info.adapter));
         if let Some(placement) = &chosen.placement {
             let stored = if placement.as_stored { ", weights as stored" } else { "" };
-            is("model.device", placement.to_string());
-            is("model.dtype", format!("{}{stored}", placement.dtype.as_str()));
+            self.set("model.device", placement);
+            self.set("model.dtype", format!("{}{stored}", placement.dtype.as_str()));
         }
-        is("prompts", chosen.profile.version().to_owned());
-        is("sampling.temperature", sampling.temperature.to_string());
-        is("sampling.top_p", sampling.top_p.to_string());
-        is("sampling.seed", or_none(&sampling.seed));
-        is("sampling.think", settings.think.to_string());
-        is("sampling.max_tokens", settings.max_tokens.to_string());
-        is("sampling.num_ctx", or_none(&info.num_ctx));
-        is("loop.max_steps", args.agent.max_steps.to_string());
-        is("loop.max_total_tokens", or_none(&args.agent.max_total_tokens));
-        is("loop.max_seconds", or_none(&args.agent.max_seconds));
-        is("tools.timeout", args.agent.tool_timeout.to_string());
-        is("tools.sandbox", sandbox.to_owned());
-        Self(all)
+        self.set("prompts", chosen.profile.version());
+        self.set("sampling.temperature", sampling.temperature);
+        self.set("sampling.top_p", sampling.top_p);
+        self.set("sampling.seed", or_none(&sampling.seed));
+        self.set("sampling.think", settings.think);
+        self.set("sampling.max_tokens", settings.max_tokens);
+        self.set("sampling.num_ctx", or_none(&info.num_ctx));
+    }
+
+    /// The agent loop, and how its tools are contained.
+    pub(crate) fn add_loop(&mut self, args: &LoopArgs, sandbox: &str) {
+        self.set("loop.max_steps", args.max_steps);
+        self.set("loop.max_total_tokens", or_none(&args.max_total_tokens));
+        self.set("loop.max_seconds", or_none(&args.max_seconds));
+        self.set("tools.timeout", args.tool_timeout);
+        self.set("tools.sandbox", sandbox);
     }
 
     /// Refuses to go on with a run that measured something else.
-    pub(super) fn check(&self, before: &Self, run: &std::path::Path) -> Result<(), Failure> {
+    pub(crate) fn check(&self, before: &Self, run: &std::path::Path) -> Result<(), Failure> {
         let names: std::collections::BTreeSet<_> = before.0.keys().chain(self.0.keys()).collect();
         let mut differences = String::new();
         for name in names {
@@ -70,7 +84,7 @@ impl Measured {
         )))
     }
 
-    pub(super) fn lines(&self) -> impl Iterator<Item = String> {
+    pub(crate) fn lines(&self) -> impl Iterator<Item = String> {
         self.0.iter().map(|(name, value)| format!("{name}: {value}"))
     }
 }

@@ -1,4 +1,4 @@
-//! One run of `agentflow eval`, new or taken up again.
+//! One run of `agentflow eval` or `agentflow train collect`, new or taken up again.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,8 @@ use agentflow_model::hub::HubSettings;
 use anyhow::{Context, anyhow};
 use tokio_util::sync::CancellationToken;
 
-use super::kept::{self, KIND, Kept};
+use super::Purpose;
+use super::kept::{self, Kept};
 use super::measured::{Measured, label};
 use super::watch::Watch;
 use super::{table, watch};
@@ -29,29 +30,29 @@ use crate::run_record::RunRecord;
 use crate::{interrupt, output, solve};
 
 /// A server that is started anew, with a large model to load, is waited for this long.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The share of questions that flip between two runs, for what a run can see: between the extremes that were seen, see
 /// docs/eval.md.
 const USUAL_FLIP_RATE: f64 = 0.3;
 
-pub(crate) fn run(args: EvalRunArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: EvalRunArgs, purpose: Purpose) -> Result<(), Failure> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the async runtime")?;
-    runtime.block_on(measure(args))
+    runtime.block_on(measure(args, purpose))
 }
 
-async fn measure(args: EvalRunArgs) -> Result<(), Failure> {
+async fn measure(args: EvalRunArgs, purpose: Purpose) -> Result<(), Failure> {
     let cancel = interrupt::on_ctrl_c();
     let narrator = Narrator::new(false);
     let (taken_up, args) = match args.resume.clone() {
         Some(path) => {
-            let (dir, args, record) = kept::take_up(&path, args)?;
+            let (dir, args, record) = kept::take_up(&path, purpose.kind(), args)?;
             (Some((dir, record)), args)
         }
         None => (None, kept::with_whole_paths(args)),
     };
     let (loaded, chosen) = tokio::select! {
-        both = prepare(&args, &narrator) => both?,
+        both = prepare(&args, purpose, &narrator) => both?,
         () = cancel.cancelled() => return Err(Failure::Interrupted),
     };
     let executors = (0..args.concurrency)
@@ -59,7 +60,7 @@ async fn measure(args: EvalRunArgs) -> Result<(), Failure> {
         .collect::<Result<Vec<_>, _>>()?;
     let level = executors[0].sandbox().report().level.to_string();
     let measured = Measured::of(&args, &loaded, &chosen, &level);
-    say_what(&args, &loaded, &narrator);
+    say_what(&args, purpose, &loaded, &narrator);
     if args.dry_run {
         return output::print(|out| measured.lines().try_for_each(|line| writeln!(out, "{line}")));
     }
@@ -70,10 +71,10 @@ async fn measure(args: EvalRunArgs) -> Result<(), Failure> {
             dir
         }
         None => {
+            let (kind, seed) = (purpose.kind(), args.model.seed);
             let kept = Kept::new(&args, &measured, &loaded)?;
-            let record =
-                RunRecord::new(KIND, args.model.seed, chosen.placement.as_ref(), kept).to_toml()?;
-            RunDir::create(&args.runs, KIND, &record).map_err(Failure::work)?
+            let record = RunRecord::new(kind, seed, chosen.placement.as_ref(), kept).to_toml()?;
+            RunDir::create(&args.runs, kind, &record).map_err(Failure::work)?
         }
     };
     let info = info(&args, &loaded, &chosen, &dir);
@@ -92,7 +93,7 @@ async fn measure(args: EvalRunArgs) -> Result<(), Failure> {
     let on_event = &mut |event| watch.event(event);
     let finished = runner::run(&dir, record, plan, solver, executors, on_event).await;
     watch.finish();
-    let how = resume_command(dir.path());
+    let how = resume_command(purpose, dir.path());
     let finished = finished.map_err(|error| {
         Failure::work(anyhow!(error).context(format!("the run stopped; go on with: {how}")))
     })?;
@@ -107,8 +108,13 @@ async fn measure(args: EvalRunArgs) -> Result<(), Failure> {
 }
 
 /// The problems and the model. A mistake in either is found before the other takes its time.
-async fn prepare(args: &EvalRunArgs, narrator: &Narrator) -> Result<(Loaded, Chosen), Failure> {
-    let loaded = load(args).await?;
+async fn prepare(
+    args: &EvalRunArgs,
+    purpose: Purpose,
+    narrator: &Narrator,
+) -> Result<(Loaded, Chosen), Failure> {
+    let mut loaded = load(args).await?;
+    purpose.check(&args.benchmark, &mut loaded)?;
     let pool = PoolConfig { patience: PATIENCE, ..PoolConfig::new(args.concurrency as usize) };
     let chosen = backend::choose(&args.model, pool, narrator).await?;
     Ok((loaded, chosen))
@@ -204,7 +210,7 @@ fn plan(args: &EvalRunArgs, loaded: Loaded, info: &RunInfo) -> Plan {
 }
 
 /// What is measured on, and what the measurement can see.
-fn say_what(args: &EvalRunArgs, loaded: &Loaded, narrator: &Narrator) {
+fn say_what(args: &EvalRunArgs, purpose: Purpose, loaded: &Loaded, narrator: &Narrator) {
     let (count, available) = (loaded.problems.len(), loaded.available);
     let of = if count < available { format!(" of {available}") } else { String::new() };
     narrator.notice(&format!("benchmark: {}, {count}{of} problems", label(loaded)));
@@ -214,11 +220,12 @@ fn say_what(args: &EvalRunArgs, loaded: &Loaded, narrator: &Narrator) {
     if let Some(overlap) = &loaded.overlap {
         overlap.to_string().lines().for_each(|line| narrator.notice(line));
     }
-    if loaded.role == Role::Train {
+    let measures = purpose == Purpose::Measure;
+    if measures && loaded.role == Role::Train {
         narrator
             .warning("this is training data: what a model trained on it gets here says nothing");
     }
-    if let Some(points) = detectable_difference(count, USUAL_FLIP_RATE) {
+    if let Some(points) = detectable_difference(count, USUAL_FLIP_RATE).filter(|_| measures) {
         let fewer = if args.repeats > 1 { ", fewer with the repeats" } else { "" };
         narrator.notice(&format!(
             "power: another run of these {count} questions has to differ by about {:.0} points to be told apart{fewer}",
@@ -233,7 +240,7 @@ fn say_what(args: &EvalRunArgs, loaded: &Loaded, narrator: &Narrator) {
 }
 
 /// A change of the program may change what it computes; nobody but a person can know.
-fn say_version(record: &RunRecord<Kept>, narrator: &Narrator) {
+pub(crate) fn say_version<C>(record: &RunRecord<C>, narrator: &Narrator) {
     let (version, commit) = (env!("CARGO_PKG_VERSION"), env!("AGENTFLOW_COMMIT"));
     if (record.version.as_str(), record.commit.as_str()) != (version, commit) {
         narrator.warning(&format!(
@@ -243,7 +250,7 @@ fn say_version(record: &RunRecord<Kept>, narrator: &Narrator) {
     }
 }
 
-fn say_on_cancel(cancel: &CancellationToken) {
+pub(crate) fn say_on_cancel(cancel: &CancellationToken) {
     let cancel = cancel.clone();
     tokio::spawn(async move {
         cancel.cancelled().await;
@@ -283,6 +290,6 @@ fn end(finished: Finished, how: &str, narrator: &Narrator) -> Result<(), Failure
     Ok(())
 }
 
-fn resume_command(run: &Path) -> String {
-    format!("agentflow eval --resume {}", run.display())
+fn resume_command(purpose: Purpose, run: &Path) -> String {
+    format!("{} --resume {}", purpose.command(), run.display())
 }

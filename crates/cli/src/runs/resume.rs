@@ -7,7 +7,8 @@ use clap::Parser;
 use toml::Table;
 
 use crate::arguments::{Cli, Command};
-use crate::{Failure, eval, train};
+use crate::eval::{self, Purpose};
+use crate::{Failure, train};
 
 pub(super) fn resume(run: &Path) -> Result<(), Failure> {
     let kind = kind(run)?;
@@ -17,21 +18,27 @@ pub(super) fn resume(run: &Path) -> Result<(), Failure> {
     };
     match &*kind {
         "eval" => match line(&["eval"]) {
-            Command::Eval(args) => eval::run(args.run),
+            Command::Eval(args) => eval::run(args.run, Purpose::Measure),
             _ => unreachable!("it is what was written"),
         },
-        "sft" => match line(&["train", "sft"]) {
-            Command::Train { command } => train::run(command),
-            _ => unreachable!("it is what was written"),
-        },
+        "collect" => trained(line(&["train", "collect"])),
+        "label" => trained(line(&["train", "label"])),
+        "sft" => trained(line(&["train", "sft"])),
         other => Err(Failure::usage(anyhow!(
             "this version cannot go on with a run of kind `{other}`; use the version that began it"
         ))),
     }
 }
 
+fn trained(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Train { command } => train::run(command),
+        _ => unreachable!("it is what was written"),
+    }
+}
+
 /// What `run.toml` says, or the name of the directory where it says nothing: `<time>-<kind>-<id>`.
-fn kind(run: &Path) -> Result<String, Failure> {
+pub(crate) fn kind(run: &Path) -> Result<String, Failure> {
     let path = run.join("run.toml");
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read `{}`", path.display()))

@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 use super::labeller::{Case, Labelled, Labeller, LabellerError};
 use super::record::Provenance;
-pub use cost::{dollars, tokens};
+pub use cost::tokens;
 use reply::{Rating, Unusable, read};
 pub use rubric::{Order, Rubric, Sight, WRONG_AT_MOST};
 
@@ -45,12 +45,6 @@ impl Judge {
         };
         again.settings.sampling.seed = self.settings.sampling.seed.map(|seed| seed.wrapping_add(1));
         again
-    }
-
-    /// What rating `case` will take, about, if the first reply is good.
-    pub fn estimate(&self, case: &Case) -> Usage {
-        let CallSettings { think, max_tokens, .. } = self.settings;
-        cost::of_rating(&self.request(case).messages, think, max_tokens)
     }
 
     fn request(&self, case: &Case) -> ChatRequest {
@@ -122,6 +116,12 @@ impl Labeller for Judge {
         let asked = (model, self.rubric.version(), case.step, self.request(case));
         let bytes = serde_json::to_vec(&asked).expect("a request is plain data");
         format!("{:x}", Sha256::digest(bytes))
+    }
+
+    /// If the first reply is good.
+    fn estimate(&self, case: &Case) -> Usage {
+        let CallSettings { think, max_tokens, .. } = self.settings;
+        cost::of_rating(&self.request(case).messages, think, max_tokens)
     }
 
     async fn label(&self, case: &Case) -> Result<Labelled, LabellerError> {

@@ -1,6 +1,5 @@
 //! What judging will take, said before it begins.
 
-use agentflow_eval::Prices;
 use agentflow_llm::{Message, Usage};
 
 /// Tokens of a reply: seven keys with their values, and a sentence.
@@ -19,12 +18,6 @@ pub(super) fn of_rating(messages: &[Message], think: bool, max_tokens: u32) -> U
     let prompt_tokens = messages.iter().map(|message| tokens(&message.content)).sum();
     let most = u64::from(max_tokens);
     Usage { prompt_tokens, completion_tokens: if think { most } else { REPLY.min(most) } }
-}
-
-/// Dollars.
-pub fn dollars(prices: &Prices, usage: Usage) -> f64 {
-    let (prompt, completion) = (usage.prompt_tokens as f64, usage.completion_tokens as f64);
-    (prompt * prices.prompt + completion * prices.completion) / 1e6
 }
 
 #[cfg(test)]
