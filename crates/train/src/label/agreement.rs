@@ -7,12 +7,13 @@
 //!
 //! [`Judge::again`]: super::judge::Judge::again
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::record::Scores;
+use super::record::{Label, Provenance, Scores};
 
 /// Labels that differ by no more than this agree.
 const NEAR: f64 = 0.1;
@@ -44,6 +45,18 @@ pub fn drawn(keys: &[String], count: usize) -> Vec<usize> {
     places.truncate(count);
     places.sort_unstable();
     places
+}
+
+/// Compares the labels `second` with those of the same decisions in `first`.
+pub fn of_labels(first: &[Label], second: &[Label]) -> Agreement {
+    let place = |label: &Label| (label.run.clone(), label.trajectory.clone(), label.step);
+    let rated = |label: &Label| match label.by {
+        Provenance::Judge { scores, .. } => label.label.zip(scores),
+        _ => None,
+    };
+    let first: HashMap<_, Rated> = first.iter().map(|label| (place(label), rated(label))).collect();
+    let both = |label: &Label| (first.get(&place(label)).copied().flatten(), rated(label));
+    agreement(&second.iter().map(both).collect::<Vec<_>>())
 }
 
 /// Compares two ratings of each decision.

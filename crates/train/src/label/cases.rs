@@ -52,7 +52,9 @@ pub enum CasesError {
          label it with the version that made it"
     )]
     Prompts { run: PathBuf, trajectory: String, found: String },
-    #[error("there are {available} trajectories, fewer than the {wanted} of the sample; take them all")]
+    #[error(
+        "there are {available} trajectories, fewer than the {wanted} of the sample; take them all"
+    )]
     TooFew { available: usize, wanted: usize },
 }
 

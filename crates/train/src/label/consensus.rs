@@ -84,6 +84,11 @@ pub enum ConsensusError {
     Twice { whose: &'static str, trajectory: String, step: usize },
     #[error("the two files have no decision in common; label the same run with both")]
     Disjoint,
+    #[error(
+        "the {whose} file has the label of another labeller (step {step} of trajectory `{trajectory}`); give the judge's \
+         labels first, then those of the rollouts"
+    )]
+    Labeller { whose: &'static str, trajectory: String, step: usize },
 }
 
 /// The decisions on which `judge` and `monte_carlo` agree, in the order of `judge`, and what became of the others.
@@ -102,8 +107,9 @@ pub fn consensus(
     if !(0.0..=1.0).contains(&rule.margin) {
         return Err(ConsensusError::Margin(rule.margin));
     }
-    by_place(judge, "judge's")?;
-    let mut others = by_place(monte_carlo, "rollouts'")?;
+    by_place(judge, "judge's", |by| matches!(by, Provenance::Judge { .. }))?;
+    let mut others =
+        by_place(monte_carlo, "rollouts'", |by| matches!(by, Provenance::MonteCarlo { .. }))?;
     let (mut kept, mut report) = (Vec::new(), Report::default());
     for judged in judge {
         let Some(rolled) = others.remove(&place(judged)) else {
@@ -204,11 +210,15 @@ fn place(label: &Label) -> Place<'_> {
 fn by_place<'a>(
     labels: &'a [Label],
     whose: &'static str,
+    is_theirs: fn(&Provenance) -> bool,
 ) -> Result<HashMap<Place<'a>, &'a Label>, ConsensusError> {
     let mut places = HashMap::with_capacity(labels.len());
     for label in labels {
+        let (trajectory, step) = (label.trajectory.clone(), label.step);
+        if !is_theirs(&label.by) {
+            return Err(ConsensusError::Labeller { whose, trajectory, step });
+        }
         if places.insert(place(label), label).is_some() {
-            let (trajectory, step) = (label.trajectory.clone(), label.step);
             return Err(ConsensusError::Twice { whose, trajectory, step });
         }
     }

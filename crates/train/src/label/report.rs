@@ -243,9 +243,8 @@ impl States {
         let count = |holds: &dyn Fn(&[&Brief]) -> bool| {
             by_state.values().filter(|decisions| holds(decisions)).count() as u64
         };
-        let differ = |decisions: &[&Brief]| {
-            decisions.iter().any(|brief| brief.text != decisions[0].text)
-        };
+        let differ =
+            |decisions: &[&Brief]| decisions.iter().any(|brief| brief.text != decisions[0].text);
         let labels_differ = |decisions: &[&Brief]| {
             let mut labels = decisions.iter().filter_map(|brief| brief.label);
             labels.next().is_some_and(|first| labels.any(|label| label != first))

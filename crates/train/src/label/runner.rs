@@ -96,7 +96,9 @@ pub enum RunError {
     #[error("{0}; what is in the record stays, so resume the run when that is mended")]
     Record(#[from] RunDirError),
     /// Some labels broke the runner itself; all others were made.
-    #[error("a label could not be made: {0}; please report this, and resume the run to try it again")]
+    #[error(
+        "a label could not be made: {0}; please report this, and resume the run to try it again"
+    )]
     Label(Failure),
     #[error(transparent)]
     Flow(#[from] FlowError),

@@ -23,9 +23,9 @@ pub(super) async fn who(
     cancel: &CancellationToken,
     narrator: &Narrator,
 ) -> Result<Who, Failure> {
-    let (first, others) = recorded.split_first().ok_or_else(|| {
-        Failure::usage(anyhow!("name a run to label, see `agentflow runs list`"))
-    })?;
+    let (first, others) = recorded
+        .split_first()
+        .ok_or_else(|| Failure::usage(anyhow!("name a run to label, see `agentflow runs list`")))?;
     let agent = &first.arguments.agent;
     if let Some(other) = others.iter().find(|other| other.arguments.agent != *agent) {
         return Err(Failure::usage(anyhow!(
@@ -48,9 +48,8 @@ pub(super) async fn who(
             "at temperature 0 all continuations of a decision are the same; give them a --temperature",
         );
     }
-    let executors = (0..args.concurrency)
-        .map(|_| solve::executor(agent))
-        .collect::<Result<Vec<_>, _>>()?;
+    let executors =
+        (0..args.concurrency).map(|_| solve::executor(agent)).collect::<Result<Vec<_>, _>>()?;
     let sandbox = executors[0].sandbox().report().level.to_string();
     let mut measured = Measured::default();
     measured.add_model(&chosen);
@@ -63,6 +62,7 @@ pub(super) async fn who(
     let plural = if rollouts == 1 { "" } else { "s" };
     Ok(Who {
         labeller,
+        judge: None,
         name: format!("monte-carlo, {rollouts} continuation{plural}"),
         chosen,
         // With one continuation of each under way, no executor waits for the slowest one of a label.
