@@ -102,7 +102,7 @@ pub(crate) struct LabelArgs {
     #[arg(long, value_name = "RUN", help_heading = "Run")]
     #[serde(skip)]
     pub(crate) resume: Option<PathBuf>,
-    /// Continuations at the same time; a server that is busy gets fewer
+    /// Continuations or ratings at the same time; a server that is busy gets fewer
     #[arg(long, value_name = "COUNT", help_heading = "Run", default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub(crate) concurrency: u64,
     /// Further tries of a label that could not be had

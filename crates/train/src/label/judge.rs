@@ -1,9 +1,9 @@
 //! A language model that rates decisions by a rubric.
 //!
 //! Holistic marks of a judge are less consistent than marks for single things, so it is asked for five sub-scores, and a
-//! stated rule makes the label of them ([`rubric`]). It sees the whole attempt, and rates one decision
-//! ([`messages`]). A reply that is no rating of that decision on that scale is asked for once more, with the
-//! error shown; then the label is *missing*, with the cause, and never 0 ([`reply`]).
+//! stated rule makes the label of them (`rubric.rs`). It sees the whole attempt, and rates one decision (`messages.rs`). A
+//! reply that is no rating of that decision on that scale is asked for once more, with the error shown; then the label is
+//! *missing*, with the cause, and never 0 (`reply.rs`).
 
 mod cost;
 mod messages;

@@ -1,5 +1,6 @@
 //! The judge against servers that a test scripts, and against a model in this process.
 
+mod consensus;
 mod local;
 mod prompt;
 mod sample;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use agentflow_agent::prompt::Profile;
 use agentflow_eval::RunDir;
 use agentflow_llm::PoolConfig;
 use agentflow_train::label::judge::{Judge, Rubric};
@@ -38,8 +39,19 @@ pub(super) async fn who(
             args.model.temperature = 0.0;
         }
     }
+    if backend == Backend::Auto {
+        return Err(Failure::usage(anyhow!(
+            "a judge is chosen by whoever trusts it: say where it runs with --judge openai, ollama or local"
+        )));
+    }
     let pool = PoolConfig { patience: PATIENCE, ..PoolConfig::new(args.concurrency as usize) };
     let chosen = backend::choose(&args.model, pool, narrator).await?;
+    if chosen.profile == Profile::Compact {
+        return Err(Failure::usage(anyhow!(
+            "`{}` knows nothing but the prompts of a small planner, so it cannot judge; name another with --model",
+            chosen.model.info().name
+        )));
+    }
     let window = chosen.model.info().num_ctx.unwrap_or_else(|| args.model.num_ctx());
     let most = window.saturating_sub(chosen.settings.max_tokens.saturating_add(SECOND_TRY));
     if most == 0 {
