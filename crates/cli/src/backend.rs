@@ -255,7 +255,7 @@ fn openai(args: &ModelArgs, pool: &PoolConfig) -> Result<Pool<OpenAi>, Failure> 
              the key comes from $OPENAI_API_KEY, for DeepSeek from $DEEPSEEK_API_KEY"
         )));
     };
-    let endpoint = |url| {
+    let endpoint = |url: &String| {
         OpenAi::new(OpenAiConfig {
             timeouts: timeouts(args),
             // Both are the pool's to decide.

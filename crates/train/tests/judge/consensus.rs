@@ -59,7 +59,11 @@ fn what_is_within_the_margin_is_kept_with_the_mean() {
     let (kept, report) = compared(&judge, &rollouts, RULE);
     // 0.9 and 0.65 are the margin apart, though not in floating point.
     let labels: Vec<_> = kept.iter().map(|label| (label.step, label.label.unwrap())).collect();
-    assert_eq!(labels, [(0, 0.775), (2, 0.05)]);
+    let near = |of: (usize, f64), step, label: f64| of.0 == step && (of.1 - label).abs() < 1e-12;
+    assert!(
+        labels.len() == 2 && near(labels[0], 0, 0.775) && near(labels[1], 2, 0.05),
+        "{labels:?}"
+    );
     let by = Provenance::Consensus { judge: 0.9, monte_carlo: 0.65, margin: 0.25 };
     assert_eq!((&kept[0].by, kept[0].usage), (&by, Usage::default()));
     assert_eq!((report.kept(), report.compared(), report.apart), (2, 3, 1));
