@@ -2,6 +2,7 @@
 
 mod bench;
 mod budgets;
+mod continuing;
 mod loop_ends;
 mod prompts;
 mod requests;

@@ -113,6 +113,7 @@ async fn prepare(
     purpose: Purpose,
     narrator: &Narrator,
 ) -> Result<(Loaded, Chosen), Failure> {
+    purpose.check_name(&args.benchmark)?;
     let mut loaded = load(args).await?;
     purpose.check(&args.benchmark, &mut loaded)?;
     let pool = PoolConfig { patience: PATIENCE, ..PoolConfig::new(args.concurrency as usize) };

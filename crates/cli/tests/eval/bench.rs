@@ -44,7 +44,12 @@ pub(crate) fn spawned(command: &mut Command) -> Child {
 
 /// How many whole lines the record of `run` has.
 pub(crate) fn kept(run: &Path) -> usize {
-    let record = std::fs::read(run.join("trajectories.jsonl")).unwrap_or_default();
+    lines(run, "trajectories.jsonl")
+}
+
+/// How many whole lines the file `name` of `run` has.
+pub(crate) fn lines(run: &Path, name: &str) -> usize {
+    let record = std::fs::read(run.join(name)).unwrap_or_default();
     record.iter().filter(|byte| **byte == b'\n').count()
 }
 

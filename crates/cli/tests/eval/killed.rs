@@ -136,16 +136,16 @@ fn two_processes_cannot_have_one_run() {
 }
 
 /// What a terminal does on ctrl-c, to this process alone.
-fn interrupt(process: &std::process::Child) {
+pub(crate) fn interrupt(process: &std::process::Child) {
     let sent = Command::new("kill").args(["-INT", &process.id().to_string()]).status();
     assert!(sent.expect("kill is there").success());
 }
 
 /// Moments, the same ones in every run of the test (xorshift64, Marsaglia 2003); what they hit is chance all the same.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

@@ -10,7 +10,7 @@ const PROBLEMS: &str = r#"{"id": "a", "question": "What is 15% of 240, then doub
 "#;
 
 /// The bundled planner as a directory, where its weights can be changed.
-fn planner(dir: &Path) -> PathBuf {
+pub(crate) fn planner(dir: &Path) -> PathBuf {
     let assets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/assets/tiny-planner");
     let copy = dir.join("planner");
     std::fs::create_dir(&copy).expect("a directory");

@@ -37,6 +37,16 @@ fn help_of_eval_problems() {
 }
 
 #[test]
+fn help_of_train_collect() {
+    assert_snapshot!(printed(&["train", "collect", "--help"]));
+}
+
+#[test]
+fn help_of_train_label() {
+    assert_snapshot!(printed(&["train", "label", "--help"]));
+}
+
+#[test]
 fn help_of_train_sft() {
     assert_snapshot!(printed(&["train", "sft", "--help"]));
 }
