@@ -74,7 +74,7 @@ fn a_judge_behind_our_own_server_end_to_end() {
                 "--url",
                 &url,
             ][..],
-            &["--num-ctx", "4096", "--usd-in", "1", "--usd-out", "2", "--concurrency", "4"],
+            &["--num-ctx", "4096", "--usd-in", "1", "--usd-out", "2"],
         ]
         .concat();
 
@@ -115,7 +115,7 @@ fn a_judge_behind_our_own_server_end_to_end() {
 
     // A budget for less than all of it, and then the rest.
     let budget = format!("{:.4}", cost * 0.6);
-    let ran = train(dir, &[&judge, &["--budget-usd", &budget][..]].concat());
+    let ran = train(dir, &[&judge, &["--concurrency", "1", "--budget-usd", &budget][..]].concat());
     assert_eq!(ran.code(), Some(0), "{ran}");
     assert!(ran.stderr.contains("does not reach further"), "{ran}");
     let stopped = newest(dir, "label");
