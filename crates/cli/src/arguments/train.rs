@@ -109,7 +109,7 @@ pub(crate) struct LabelArgs {
     #[arg(long, value_name = "TRIES", help_heading = "Run", default_value_t = 2, value_parser = clap::value_parser!(u32).range(..=100))]
     pub(crate) retries: u32,
     /// Most dollars of the whole run, at --usd-in and --usd-out; what would go beyond it is left for --resume
-    #[arg(long, value_name = "DOLLARS", help_heading = "Run", value_parser = dollars, requires_all = ["usd_in", "usd_out"])]
+    #[arg(long, value_name = "DOLLARS", help_heading = "Run", value_parser = dollars)]
     pub(crate) budget_usd: Option<f64>,
     /// Price of a million prompt tokens
     #[arg(long, value_name = "DOLLARS", help_heading = "Run", value_parser = dollars, requires = "usd_out")]

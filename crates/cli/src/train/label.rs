@@ -72,6 +72,12 @@ async fn label(args: LabelArgs) -> Result<(), Failure> {
             ))),
         };
     }
+    // Of a resumed run the prices are in its record.
+    if args.budget_usd.is_some() && prices(&args).is_none() {
+        return Err(Failure::usage(anyhow!(
+            "--budget-usd needs the prices of a million tokens, --usd-in and --usd-out"
+        )));
+    }
     let recorded = recorded::open(&args)?;
     let paths: Vec<PathBuf> = recorded.iter().map(|run| run.path.clone()).collect();
     args.collected.clone_from(&paths);

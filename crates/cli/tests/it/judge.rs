@@ -205,7 +205,7 @@ fn a_labeller_is_named_and_its_flags_belong_together() {
         (&["train", "label", text(&run), "--agreement", "2"], "--judge <WHERE>"),
         (
             &["train", "label", text(&run), "--judge", "local", "--budget-usd", "1"],
-            "--usd-in <DOLLARS>",
+            "needs the prices",
         ),
         (&["train", "label", "--consensus", text(&run), text(&run)], "has no labels"),
         (
