@@ -18,8 +18,11 @@ use super::record::{Label, Provenance, Scores};
 /// Labels that differ by no more than this agree.
 const NEAR: f64 = 0.1;
 
-/// Two ratings of one decision: the label and its sub-scores, or nothing where it is missing.
-pub type Rated = Option<(f64, Scores)>;
+/// One rating of a decision: the label and its sub-scores.
+pub type Rating = (f64, Scores);
+
+/// The same, or nothing where the label is missing.
+pub type Rated = Option<Rating>;
 
 /// What two ratings of the same decisions have in common.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -62,7 +65,7 @@ pub fn of_labels(first: &[Label], second: &[Label]) -> Agreement {
 /// Compares two ratings of each decision.
 pub fn agreement(ratings: &[(Rated, Rated)]) -> Agreement {
     let both: Vec<_> = ratings.iter().filter_map(|(a, b)| Some(((*a)?, (*b)?))).collect();
-    let share = |holds: &dyn Fn(&((f64, Scores), (f64, Scores))) -> bool| {
+    let share = |holds: &dyn Fn(&(Rating, Rating)) -> bool| {
         both.iter().filter(|pair| holds(pair)).count() as f64 / both.len() as f64
     };
     // Labels are sums of eightieths, so the difference of two that are 0.1 apart may come out a little above it.
