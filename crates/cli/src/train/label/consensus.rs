@@ -22,6 +22,9 @@ use crate::{Failure, output, runs};
 /// What became of the decisions of both runs.
 const SUMMARY_FILE: &str = "consensus.json";
 
+/// Run, trajectory and step of a decision.
+type Place = (Option<String>, String, usize);
+
 /// What is printed as JSON, and kept.
 #[derive(Serialize)]
 struct Summary<'a> {
@@ -119,7 +122,7 @@ fn info(run: &Path) -> Result<LabelInfo, Failure> {
 }
 
 /// Of each decision that the run labelled, whether its tool worked.
-fn worked(run: &Path) -> Result<HashMap<(Option<String>, String, usize), bool>, Failure> {
+fn worked(run: &Path) -> Result<HashMap<Place, bool>, Failure> {
     let record = RunRecord::<Kept<LabelArgs>>::read(&run.join("run.toml"))?;
     let collected = &record.config.arguments.collected;
     let cases = Cases::read(collected, Selection::All).map_err(Failure::usage)?;
