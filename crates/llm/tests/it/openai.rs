@@ -285,7 +285,7 @@ async fn a_refusal_is_told_from_a_reply() {
         Answer::json(200, &json!({"choices": [choice]}))
     }])
     .await;
-    let reply = openai(&refused).chat(&request()).await.unwrap();
+    let reply = openai(&refused).chat(&request("Rate it.")).await.unwrap();
     assert_eq!((reply.finish, reply.text.as_str()), (Finish::Refused, "I cannot."));
 
     let filtered = Server::chats(vec![|| {
@@ -295,6 +295,6 @@ async fn a_refusal_is_told_from_a_reply() {
         Answer::json(200, &reply)
     }])
     .await;
-    let reply = openai(&filtered).chat(&request()).await.unwrap();
+    let reply = openai(&filtered).chat(&request("Rate it.")).await.unwrap();
     assert_eq!((reply.finish, reply.warnings.len()), (Finish::Refused, 1));
 }
