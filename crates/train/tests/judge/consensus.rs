@@ -1,5 +1,7 @@
 //! What judge and rollouts agree on.
 
+use std::slice::from_ref;
+
 use agentflow_agent::trajectory::ModelRecord;
 use agentflow_llm::Usage;
 use agentflow_train::label::consensus::{Cell, ConsensusError, MARGIN, Report, Rule, consensus};
@@ -135,16 +137,16 @@ fn files_that_do_not_fit_together_are_refused() {
     let (judge, rollouts) = (judged(0, Some(1.0)), rolled(0, Some(1.0)));
     let mut compact = rollouts.clone();
     compact.prm_prompt = "prm-compact/1".to_owned();
-    let text = error(&[judge.clone()], &[compact], MARGIN);
+    let text = error(from_ref(&judge), &[compact], MARGIN);
     assert!(text.contains("`prm-full/1`") && text.contains("`prm-compact/1`"), "{text}");
-    let twice = error(&[judge.clone(), judge.clone()], &[rollouts.clone()], MARGIN);
+    let twice = error(&[judge.clone(), judge.clone()], from_ref(&rollouts), MARGIN);
     assert!(
         twice.contains("step 0 of trajectory `t` has two labels in the judge's file"),
         "{twice}"
     );
-    let swapped = error(&[rollouts.clone()], &[judge.clone()], MARGIN);
+    let swapped = error(from_ref(&rollouts), from_ref(&judge), MARGIN);
     assert!(swapped.contains("give the judge's labels first"), "{swapped}");
-    let disjoint = consensus(&[judge.clone()], &[rolled(1, Some(1.0))], RULE, &|_| None);
+    let disjoint = consensus(from_ref(&judge), &[rolled(1, Some(1.0))], RULE, &|_| None);
     assert_eq!(disjoint, Err(ConsensusError::Disjoint));
     assert!(error(&[judge], &[rollouts], f64::NAN).starts_with("the margin is NaN"));
 }
