@@ -207,7 +207,7 @@ pub(crate) fn written(step: &Step) -> String {
 }
 
 /// At most `limit` characters of `text`: its head and its tail, with what is missing counted between them.
-pub(crate) fn shorten(text: &str, limit: usize) -> String {
+pub fn shorten(text: &str, limit: usize) -> String {
     let length = text.chars().count();
     if length <= limit {
         return text.to_owned();

@@ -28,6 +28,7 @@ const ENVIRONMENT: &str = "\
 Environment, also from a file `.env`:
   OLLAMA_HOST       where Ollama runs [default: 127.0.0.1:11434]
   OPENAI_API_KEY    key for --backend openai
+  DEEPSEEK_API_KEY  the same, for https://api.deepseek.com
   HF_TOKEN          token for the Hugging Face Hub; HF_ENDPOINT, HF_HOME,
                     HF_HUB_CACHE and HF_HUB_OFFLINE mean what they mean to its own tools
   AGENTFLOW_PYTHON  interpreter of the `code` tool [default: python3 on PATH]

@@ -252,21 +252,30 @@ fn openai(args: &ModelArgs, pool: &PoolConfig) -> Result<Pool<OpenAi>, Failure> 
     let (false, Some(name)) = (args.url.is_empty(), &args.model) else {
         return Err(Failure::usage(anyhow!(
             "--backend openai needs --url and --model, e.g. --url http://127.0.0.1:8000/v1 --model Qwen/Qwen3-8B; \
-             the key comes from $OPENAI_API_KEY"
+             the key comes from $OPENAI_API_KEY, for DeepSeek from $DEEPSEEK_API_KEY"
         )));
     };
-    let endpoint = |url| {
+    let endpoint = |url: &String| {
         OpenAi::new(OpenAiConfig {
             timeouts: timeouts(args),
             // Both are the pool's to decide.
             concurrency: pool.most,
             retry: Retry::never(),
-            ..OpenAiConfig::new(url, name, ApiKey::from_env("OPENAI_API_KEY"))
+            ..OpenAiConfig::new(url, name, key(url))
         })
     };
     let endpoints = args.url.iter().map(endpoint).collect::<Result<_, _>>();
     let pool = endpoints.and_then(|endpoints| Pool::new(endpoints, pool.clone()));
     pool.map_err(Failure::usage)
+}
+
+/// The key for the server at `url`. DeepSeek's own goes to no other server.
+fn key(url: &str) -> Option<ApiKey> {
+    let host = url.split("://").last().and_then(|rest| rest.split(['/', ':']).next());
+    let is_deepseek =
+        host.is_some_and(|host| host == "deepseek.com" || host.ends_with(".deepseek.com"));
+    let deepseek = is_deepseek.then(|| ApiKey::from_env("DEEPSEEK_API_KEY")).flatten();
+    deepseek.or_else(|| ApiKey::from_env("OPENAI_API_KEY"))
 }
 
 fn timeouts(args: &ModelArgs) -> Timeouts {

@@ -117,6 +117,7 @@ fn generate(args: &GenerateArgs) -> Result<(), Failure> {
             let finish = match completion.finish {
                 Finish::Stop => "stop",
                 Finish::Length => "length",
+                Finish::Refused => "refused",
             };
             answers.push(json!({
                 "ids": completion.ids(), "text": completion.text, "finish": finish,

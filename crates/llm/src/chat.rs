@@ -161,6 +161,8 @@ pub enum Finish {
     Stop,
     /// `max_tokens` were used up, or the context was full.
     Length,
+    /// It would not answer, or a filter of the server cut the reply; from servers that say so.
+    Refused,
 }
 
 /// Tokens read and written, as the backend counts them.

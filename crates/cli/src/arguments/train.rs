@@ -3,11 +3,13 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use agentflow_train::label::consensus::MARGIN;
+use agentflow_train::label::judge::Sight;
+use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::eval::dollars;
-use super::{EvalRunArgs, ModelArgs};
+use super::{Backend, EvalRunArgs, ModelArgs, number};
 
 use super::PlacementArgs;
 
@@ -55,12 +57,44 @@ pub(crate) struct CollectArgs {
 #[derive(Debug, Clone, Args, Serialize, Deserialize)]
 pub(crate) struct LabelArgs {
     /// Runs of `train collect`: directories or names
-    #[arg(value_name = "RUN", required_unless_present = "resume")]
+    #[arg(value_name = "RUN", required_unless_present_any = ["resume", "consensus"])]
     pub(crate) collected: Vec<PathBuf>,
 
     /// The share of K continuations from the state after the decision that reach the right answer
     #[arg(long, value_name = "K", help_heading = "Labeller", group = "labeller", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) monte_carlo: Option<u32>,
+    /// A stronger model rates each decision by a rubric: where it runs, with --model and --url, at temperature 0
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHERE",
+        help_heading = "Labeller",
+        group = "labeller",
+        conflicts_with = "backend"
+    )]
+    pub(crate) judge: Option<Backend>,
+    /// What the judge is told
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WHAT",
+        help_heading = "Labeller",
+        requires = "judge",
+        default_value = "gold"
+    )]
+    pub(crate) judge_sees: Sees,
+    /// Have so many decisions rated twice, to see how well the judge agrees with itself
+    #[arg(long, value_name = "DECISIONS", help_heading = "Labeller", requires = "judge", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) agreement: Option<u64>,
+    /// Keep the decisions on which two labelled runs agree: the judge's, then that of the rollouts
+    #[arg(long, num_args = 2, value_names = ["JUDGED", "ROLLED"], help_heading = "Labeller", group = "labeller", conflicts_with_all = ["collected", "limit", "sample"])]
+    pub(crate) consensus: Vec<PathBuf>,
+    /// How far the two labels may be apart
+    #[arg(long, value_name = "NUMBER", help_heading = "Labeller", requires = "consensus", default_value_t = MARGIN, value_parser = share, allow_negative_numbers = true)]
+    pub(crate) margin: f64,
+    /// Drop also what the outcome or a tool that failed tells against
+    #[arg(long, help_heading = "Labeller", requires = "consensus")]
+    pub(crate) signals: bool,
 
     /// At most this many trajectories, from the first on
     #[arg(long, value_name = "TRAJECTORIES", help_heading = "Run", value_parser = clap::value_parser!(u64).range(1..))]
@@ -72,12 +106,15 @@ pub(crate) struct LabelArgs {
     #[arg(long, value_name = "RUN", help_heading = "Run")]
     #[serde(skip)]
     pub(crate) resume: Option<PathBuf>,
-    /// Continuations at the same time; a server that is busy gets fewer
+    /// Continuations or ratings at the same time; a server that is busy gets fewer
     #[arg(long, value_name = "COUNT", help_heading = "Run", default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub(crate) concurrency: u64,
     /// Further tries of a label that could not be had
     #[arg(long, value_name = "TRIES", help_heading = "Run", default_value_t = 2, value_parser = clap::value_parser!(u32).range(..=100))]
     pub(crate) retries: u32,
+    /// Most dollars of the whole run, at --usd-in and --usd-out; what would go beyond it is left for --resume
+    #[arg(long, value_name = "DOLLARS", help_heading = "Run", value_parser = dollars)]
+    pub(crate) budget_usd: Option<f64>,
     /// Price of a million prompt tokens
     #[arg(long, value_name = "DOLLARS", help_heading = "Run", value_parser = dollars, requires = "usd_out")]
     pub(crate) usd_in: Option<f64>,
@@ -99,6 +136,32 @@ pub(crate) struct LabelArgs {
     #[arg(skip)]
     #[serde(skip)]
     pub(crate) typed: BTreeSet<String>,
+}
+
+/// What a judge is told beside the attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Sees {
+    /// Nothing
+    Blind,
+    /// The right answer
+    Gold,
+    /// The right answer, and whether the attempt reached it
+    Outcome,
+}
+
+impl From<Sees> for Sight {
+    fn from(sees: Sees) -> Self {
+        match sees {
+            Sees::Blind => Self::Blind,
+            Sees::Gold => Self::Gold,
+            Sees::Outcome => Self::Outcome,
+        }
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    number(text, "a margin is a number from 0 to 1", |value| (0.0..=1.0).contains(&value))
 }
 
 #[derive(Debug, Args)]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use super::measured::Measured;
-use crate::arguments::{EvalRunArgs, ModelArgs};
+use crate::arguments::{Backend, EvalRunArgs, ModelArgs};
 use crate::run_record::RunRecord;
 use crate::{Failure, runs};
 
@@ -102,9 +102,12 @@ pub(super) fn with_whole_paths(mut args: EvalRunArgs) -> EvalRunArgs {
     args
 }
 
-/// The files of a model by their whole path.
+/// The files of a model by their whole path; on a server a model has a name, whatever lies here.
 pub(crate) fn with_whole_model(args: &mut ModelArgs) {
-    if let Some(path) = args.model.as_deref().and_then(|model| whole(Path::new(model))) {
+    let is_served = matches!(args.backend, Backend::Ollama | Backend::Openai);
+    if !is_served
+        && let Some(path) = args.model.as_deref().and_then(|model| whole(Path::new(model)))
+    {
         args.model = Some(path);
     }
     for path in [&mut args.adapter, &mut args.record].into_iter().flatten() {

@@ -2,6 +2,8 @@
 //!
 //! Start reading at [`run`]; which runs are labelled is in `recorded.rs`, who labels them in a file for each labeller.
 
+mod consensus;
+mod judge;
 mod monte_carlo;
 mod recorded;
 mod table;
@@ -12,6 +14,8 @@ use std::sync::Arc;
 
 use agentflow_agent::trajectory::{ModelRecord, SamplingRecord};
 use agentflow_eval::{Prices, RunDir};
+use agentflow_llm::Usage;
+use agentflow_train::label::judge::Judge;
 use agentflow_train::label::{
     self, Cases, End, Finished, Kept as Record, LabelInfo, LabelReport, Labeller, Plan, Selection,
 };
@@ -34,6 +38,8 @@ struct Who {
     labeller: Arc<dyn Labeller>,
     /// E.g. `monte-carlo, 8 continuations`.
     name: String,
+    /// The same, where it is a judge: it can be asked twice.
+    judge: Option<Judge>,
     /// The model that it asks.
     chosen: Chosen,
     /// Labels under way at the same time.
@@ -58,6 +64,20 @@ async fn label(args: LabelArgs) -> Result<(), Failure> {
         }
         None => (None, args),
     };
+    if !args.consensus.is_empty() {
+        return match taken_up {
+            None => consensus::run(&args),
+            Some(_) => Err(Failure::usage(anyhow!(
+                "a consensus is made in one go, so there is nothing to resume; make it anew with --consensus"
+            ))),
+        };
+    }
+    // Of a resumed run the prices are in its record.
+    if args.budget_usd.is_some() && prices(&args).is_none() {
+        return Err(Failure::usage(anyhow!(
+            "--budget-usd needs the prices of a million tokens, --usd-in and --usd-out"
+        )));
+    }
     let recorded = recorded::open(&args)?;
     let paths: Vec<PathBuf> = recorded.iter().map(|run| run.path.clone()).collect();
     args.collected.clone_from(&paths);
@@ -89,14 +109,16 @@ async fn label(args: LabelArgs) -> Result<(), Failure> {
     let earlier = record.earlier_wall();
     let mut watch = Watch::new(info.decisions, record.tally());
     say_what(&info, &watch);
+    let (left, estimate) = label::left(&cases.cases, &*who.labeller, &record);
+    say_estimate(left, estimate, &args, &watch);
     watch.say(&format!("run {}", dir.path().display()));
     eval::say_on_cancel(&cancel);
 
     let plan = Plan {
-        cases: cases.cases,
+        cases: cases.cases.clone(),
         concurrency: who.concurrency,
         retries: args.retries,
-        budget: None,
+        budget: args.budget_usd.zip(prices(&args)),
     };
     let on_event = &mut |event| watch.event(event);
     let finished = label::run(record, plan, who.labeller, &cancel, on_event).await;
@@ -113,6 +135,11 @@ async fn label(args: LabelArgs) -> Result<(), Failure> {
         print(&report, args.json)?;
     }
     narrator.notice(&format!("labels: {}", dir.path().join(label::LABELS_FILE).display()));
+    if finished.end == End::Complete
+        && let (Some(count), Some(judge)) = (args.agreement, &who.judge)
+    {
+        judge::again(&dir, judge, &cases.cases, count as usize, &args, &cancel).await?;
+    }
     end(&finished, &how, &narrator)
 }
 
@@ -123,12 +150,18 @@ async fn who(
     cancel: &CancellationToken,
     narrator: &Narrator,
 ) -> Result<Who, Failure> {
-    match args.monte_carlo {
-        Some(rollouts) => monte_carlo::who(args, rollouts, recorded, cancel, narrator).await,
-        None => Err(Failure::usage(anyhow!(
-            "say who labels: --monte-carlo K goes on K times from the state after each decision"
+    match (args.monte_carlo, args.judge) {
+        (Some(rollouts), _) => monte_carlo::who(args, rollouts, recorded, cancel, narrator).await,
+        (None, Some(backend)) => judge::who(args, backend, narrator).await,
+        (None, None) => Err(Failure::usage(anyhow!(
+            "say who labels: --monte-carlo K goes on K times from the state after each decision, --judge WHERE has a \
+             stronger model rate it, and --consensus keeps that on which two such runs agree"
         ))),
     }
+}
+
+fn prices(args: &LabelArgs) -> Option<Prices> {
+    args.usd_in.zip(args.usd_out).map(|(prompt, completion)| Prices { prompt, completion })
 }
 
 fn selection(args: &LabelArgs) -> Selection {
@@ -176,10 +209,7 @@ fn info(
         distinct: label::distinct(&cases.cases, &*who.labeller),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         commit: env!("AGENTFLOW_COMMIT").to_owned(),
-        prices: args
-            .usd_in
-            .zip(args.usd_out)
-            .map(|(prompt, completion)| Prices { prompt, completion }),
+        prices: prices(args),
     }
 }
 
@@ -195,6 +225,24 @@ fn say_what(info: &LabelInfo, watch: &Watch) {
         if count > 0 {
             watch.say(&format!("left out: {count} {what}"));
         }
+    }
+}
+
+/// What is to come, where the labeller can tell.
+fn say_estimate(left: u64, usage: Usage, args: &LabelArgs, watch: &Watch) {
+    if usage == Usage::default() {
+        return;
+    }
+    let Usage { prompt_tokens, completion_tokens } = usage;
+    let cost = prices(args).map(|prices| label::dollars(prices, usage));
+    let dollars = cost.map_or_else(String::new, |cost| format!(", ${cost:.4}"));
+    watch.say(&format!(
+        "estimate: {left} ratings, about {prompt_tokens} prompt and {completion_tokens} completion tokens{dollars}"
+    ));
+    if let (Some(cost), Some(budget)) = (cost, args.budget_usd)
+        && cost > budget
+    {
+        watch.say(&format!("the budget of ${budget} may not reach for all of them"));
     }
 }
 

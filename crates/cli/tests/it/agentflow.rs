@@ -47,6 +47,7 @@ pub(crate) fn agentflow(arguments: &[&str]) -> Agentflow {
     for name in [
         "AGENTFLOW_LOG",
         "AGENTFLOW_PYTHON",
+        "DEEPSEEK_API_KEY",
         "HF_HOME",
         "HF_HUB_CACHE",
         "HF_HUB_OFFLINE",

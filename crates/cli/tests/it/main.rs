@@ -14,6 +14,8 @@ mod eval_list;
 mod help;
 #[cfg(target_os = "linux")]
 mod interrupt;
+#[cfg(unix)]
+mod judge;
 mod model_command;
 #[cfg(unix)]
 mod prm;

@@ -7,16 +7,26 @@ use serde_json::Value;
 
 use crate::agentflow::{agentflow, soon};
 
-/// A server of the bundled planner on a free port, killed at the end of its test.
-struct Served {
+/// A server on a free port, killed at the end of its test.
+pub(crate) struct Served {
     child: Child,
-    url: String,
+    pub(crate) url: String,
 }
 
 impl Served {
+    /// Of the bundled planner.
     fn start() -> Self {
+        Self::of(&[])
+    }
+
+    /// Of the model that `arguments` name.
+    pub(crate) fn of(arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_agentflow"));
-        command.args(["serve", "--port", "0"]).stdin(Stdio::null()).stderr(Stdio::piped());
+        command
+            .args(["serve", "--port", "0"])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary was built with its tests");
         let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
         let line = lines.next().expect("it says where it is").expect("text");

@@ -258,6 +258,7 @@ pub(super) struct Assembly {
     logprobs: Vec<f32>,
     usage: Usage,
     finish: Option<Finish>,
+    refused: bool,
     warnings: Vec<String>,
 }
 
@@ -276,6 +277,7 @@ impl Assembly {
             if let Some(thinking) = delta.reasoning_content.or(delta.reasoning) {
                 self.add(Piece::Thinking(thinking), emitter);
             }
+            self.refused |= delta.refusal.as_ref().is_some_and(|text| !text.is_empty());
             for text in [delta.content, delta.refusal].into_iter().flatten() {
                 for piece in self.tags.push(&text) {
                     self.add(piece, emitter);
@@ -289,6 +291,7 @@ impl Assembly {
                 self.add(piece, emitter);
             }
             if reason == "content_filter" {
+                self.refused = true;
                 self.warnings.push(
                     "The server's content filter cut the reply; rephrase the question, or use another server."
                         .to_owned(),
@@ -327,7 +330,7 @@ impl Assembly {
         Some(ChatReply {
             text: self.text,
             thinking: (!self.thinking.is_empty()).then_some(self.thinking),
-            finish,
+            finish: if self.refused { Finish::Refused } else { finish },
             usage: self.usage,
             token_ids: None,
             logprobs: (!self.logprobs.is_empty()).then_some(self.logprobs),

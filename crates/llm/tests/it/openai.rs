@@ -276,3 +276,25 @@ async fn the_key_never_shows() {
     let message = OpenAi::new(unsendable).unwrap_err().to_string();
     assert!(message.contains("copy it again") && !message.contains("very-secret"), "{message}");
 }
+
+#[tokio::test]
+async fn a_refusal_is_told_from_a_reply() {
+    let refused = Server::chats(vec![|| {
+        let message = json!({"role": "assistant", "content": null, "refusal": "I cannot."});
+        let choice = json!({"message": message, "finish_reason": "stop"});
+        Answer::json(200, &json!({"choices": [choice]}))
+    }])
+    .await;
+    let reply = openai(&refused).chat(&request("Rate it.")).await.unwrap();
+    assert_eq!((reply.finish, reply.text.as_str()), (Finish::Refused, "I cannot."));
+
+    let filtered = Server::chats(vec![|| {
+        let mut reply = whole("It is");
+        reply["choices"][0]["finish_reason"] = json!("content_filter");
+        reply["choices"][0]["message"]["refusal"] = json!(null);
+        Answer::json(200, &reply)
+    }])
+    .await;
+    let reply = openai(&filtered).chat(&request("Rate it.")).await.unwrap();
+    assert_eq!((reply.finish, reply.warnings.len()), (Finish::Refused, 1));
+}

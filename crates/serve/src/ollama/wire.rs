@@ -105,7 +105,8 @@ fn is_zero(number: &u64) -> bool {
 
 pub(crate) fn done_reason(finish: Finish) -> &'static str {
     match finish {
-        Finish::Stop => "stop",
+        // Ollama has no word for a refusal.
+        Finish::Stop | Finish::Refused => "stop",
         Finish::Length => "length",
     }
 }

@@ -327,6 +327,7 @@ fn finish_reason(finished: &Finished) -> &'static str {
         Finish::Stop if !finished.calls.is_empty() => "tool_calls",
         Finish::Stop => "stop",
         Finish::Length => "length",
+        Finish::Refused => "content_filter",
     }
 }
 

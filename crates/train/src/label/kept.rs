@@ -11,7 +11,11 @@ use super::cases::Place;
 use super::labeller::Labelled;
 use super::record::{LABELS_FILE, Label};
 
+/// The file of a run directory that holds second labels, where some decisions got one.
+pub const AGREEMENT_FILE: &str = "agreement.jsonl";
+
 const EVENTS_FILE: &str = "events.jsonl";
+const AGREEMENT_EVENTS_FILE: &str = "agreement-events.jsonl";
 
 /// The labels that are kept, and where further ones go.
 #[derive(Debug)]
@@ -84,8 +88,20 @@ impl Kept {
     /// # Errors
     /// If the disk refuses, or a line is no label.
     pub fn open(dir: &RunDir) -> Result<Self, RunDirError> {
+        Self::open_files(dir, LABELS_FILE, EVENTS_FILE)
+    }
+
+    /// The same for the second labels of a run.
+    ///
+    /// # Errors
+    /// If the disk refuses, or a line is no label.
+    pub fn open_second(dir: &RunDir) -> Result<Self, RunDirError> {
+        Self::open_files(dir, AGREEMENT_FILE, AGREEMENT_EVENTS_FILE)
+    }
+
+    fn open_files(dir: &RunDir, labels: &str, events: &str) -> Result<Self, RunDirError> {
         let (mut done, mut tally, mut number) = (HashMap::new(), Tally::default(), 0);
-        let lines = dir.lines_where(LABELS_FILE, |line| {
+        let lines = dir.lines_where(labels, |line| {
             number += 1;
             let text = str::from_utf8(line).map_err(|e| e.to_string())?;
             let label = Label::from_line(text, number).map_err(|e| e.to_string())?;
@@ -100,7 +116,7 @@ impl Kept {
             }
         })?;
         let (mut wall_s, mut running) = (0.0, 0);
-        let events = dir.lines_where(EVENTS_FILE, |line| {
+        let events = dir.lines_where(events, |line| {
             match serde_json::from_slice(line) {
                 Ok(Line { what: What::Began { .. }, .. }) => running += 1,
                 Ok(Line { what: What::Ended { wall_s: took, .. }, .. }) => {

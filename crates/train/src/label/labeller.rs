@@ -47,6 +47,11 @@ pub trait Labeller: Send + Sync {
     /// Everything that the label depends on, hashed: cases with the same key are labelled once.
     fn key(&self, case: &Case) -> String;
 
+    /// What labelling it will take, about; a budget is kept free for it. Nothing where that cannot be known.
+    fn estimate(&self, _case: &Case) -> Usage {
+        Usage::default()
+    }
+
     /// What the decision is worth.
     async fn label(&self, case: &Case) -> Result<Labelled, LabellerError>;
 }

@@ -43,7 +43,8 @@ pub struct Plan {
     pub concurrency: usize,
     /// Further tries of a label that could not be had.
     pub retries: u32,
-    /// Dollars that the whole run may cost, at these prices.
+    /// Dollars that the whole run may cost, at these prices. A label is not begun where it, and those under way, would go
+    /// beyond it by the labeller's own estimate.
     pub budget: Option<(f64, Prices)>,
 }
 
@@ -171,6 +172,16 @@ fn jobs(cases: &[Case], labeller: &dyn Labeller, kept: &Kept) -> Vec<Job> {
     jobs
 }
 
+/// How many labels are left to be made, and what they will take, about.
+pub fn left(cases: &[Case], labeller: &dyn Labeller, kept: &Kept) -> (u64, Usage) {
+    let jobs = jobs(cases, labeller, kept);
+    let usage = jobs.iter().fold(Usage::default(), |mut all, job| {
+        all += labeller.estimate(&cases[job.cases[0]]);
+        all
+    });
+    (jobs.len() as u64, usage)
+}
+
 /// How many labels have to be made for `cases`: those with the same key have one.
 pub fn distinct(cases: &[Case], labeller: &dyn Labeller) -> u64 {
     let keys: std::collections::HashSet<String> =
@@ -189,6 +200,8 @@ struct Desk {
 
 struct State {
     kept: Kept,
+    /// What the labels under way will take.
+    reserved: Usage,
     failed_in_a_row: u64,
     failed_by_cause: BTreeMap<String, u64>,
     synced: Instant,
@@ -206,11 +219,14 @@ async fn label(cx: Context, job: Job) -> Result<(), StepError> {
     let case = &desk.plan.cases[job.cases[0]];
     let said = match desk.said(&job) {
         Some(labelled) => Ok(labelled),
-        None => tokio::select! {
-            biased;
-            () = desk.halt.cancelled() => return Ok(()),
-            said = desk.labeller.label(case) => said.and_then(checked),
-        },
+        None => {
+            let Some(_reserved) = desk.reserve(case) else { return Ok(()) };
+            tokio::select! {
+                biased;
+                () = desk.halt.cancelled() => return Ok(()),
+                said = desk.labeller.label(case) => said.and_then(checked),
+            }
+        }
     };
     let trajectory = case.sample.trajectory.id.clone();
     match said {
@@ -252,6 +268,7 @@ impl Desk {
         let end = out_of_money(&plan, kept.tally().usage);
         let state = State {
             kept,
+            reserved: Usage::default(),
             failed_in_a_row: 0,
             failed_by_cause: BTreeMap::new(),
             synced: Instant::now(),
@@ -259,6 +276,23 @@ impl Desk {
             error: None,
         };
         Self { plan, labeller, halt: cancel.child_token(), state: Mutex::new(state) }
+    }
+
+    /// Keeps the budget free for the label of `case`; `None`, and the run is ending, where there is not enough of it.
+    fn reserve(&self, case: &Case) -> Option<Reserved<'_>> {
+        let Some((limit, prices)) = self.plan.budget else {
+            return Some(Reserved { desk: self, usage: Usage::default() });
+        };
+        let usage = self.labeller.estimate(case);
+        let mut state = lock(&self.state);
+        let spent = dollars(prices, state.kept.tally().usage);
+        if spent + dollars(prices, state.reserved) + dollars(prices, usage) > limit {
+            state.end.get_or_insert(End::OutOfMoney { spent, limit });
+            return None;
+        }
+        state.reserved += usage;
+        drop(state);
+        Some(Reserved { desk: self, usage })
     }
 
     fn is_ending(&self) -> bool {
@@ -345,6 +379,20 @@ impl Desk {
     }
 }
 
+/// A part of the budget, kept free for one label.
+struct Reserved<'a> {
+    desk: &'a Desk,
+    usage: Usage,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        let reserved = &mut lock(&self.desk.state).reserved;
+        reserved.prompt_tokens -= self.usage.prompt_tokens;
+        reserved.completion_tokens -= self.usage.completion_tokens;
+    }
+}
+
 fn out_of_money(plan: &Plan, usage: Usage) -> Option<End> {
     let (limit, prices) = plan.budget.as_ref()?;
     let spent = dollars(*prices, usage);
@@ -363,7 +411,7 @@ impl fmt::Display for End {
             Self::Complete => f.write_str("complete"),
             Self::Interrupted => f.write_str("interrupted"),
             Self::OutOfMoney { spent, limit } => {
-                write!(f, "the budget of ${limit} is used up (${spent:.4} spent)")
+                write!(f, "the budget of ${limit} does not reach further (${spent:.4} spent)")
             }
             Self::Failing { in_a_row, error } => {
                 write!(f, "the last {in_a_row} labels all failed, the last with: {error}")

@@ -62,6 +62,7 @@ pub(super) async fn who(
     let plural = if rollouts == 1 { "" } else { "s" };
     Ok(Who {
         labeller,
+        judge: None,
         name: format!("monte-carlo, {rollouts} continuation{plural}"),
         chosen,
         // With one continuation of each under way, no executor waits for the slowest one of a label.
