@@ -77,10 +77,10 @@ fn what_is_within_the_margin_is_kept_with_the_mean() {
         report.to_string(),
         "\
 kept 2/3 (67 %) of the decisions with both labels
-kept/all              rollouts low             middle               high
-judge low              1/1 (100 %)                  -                  -
-judge middle                     -                  -                  -
-judge high               0/1 (0 %)        1/1 (100 %)                  -
+kept/all             rollouts low             middle               high
+judge low             1/1 (100 %)                  -                  -
+judge middle                    -                  -                  -
+judge high              0/1 (0 %)        1/1 (100 %)                  -
 dropped: 1 further apart than the margin"
     );
 }
