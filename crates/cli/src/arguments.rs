@@ -21,7 +21,7 @@ pub(crate) use eval::{
 
 pub(crate) use bench::{BenchCommand, BenchEngineArgs, RandomArgs};
 pub(crate) use placement::PlacementArgs;
-pub(crate) use prm::{PrmCommand, PrmScoreArgs};
+pub(crate) use prm::{PrmCommand, PrmScoreArgs, PrmStressArgs};
 pub(crate) use train::{CollectArgs, LabelArgs, SftArgs, TrainCommand, TrainPrmArgs};
 
 const ENVIRONMENT: &str = "\

@@ -1,5 +1,6 @@
 //! `agentflow prm`: scores of a process reward model, for recorded runs and for scripts.
 
+mod stress;
 mod trajectories;
 
 use std::io::{Read, Write};
@@ -12,13 +13,14 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::Failure;
-use crate::arguments::{PrmCommand, PrmScoreArgs};
+use crate::arguments::{PlacementArgs, PrmCommand, PrmScoreArgs};
 use crate::progress::Progress;
 use crate::{output, placement, runs};
 
 pub(crate) fn run(command: PrmCommand) -> Result<(), Failure> {
     match command {
         PrmCommand::Score(args) => score(&args),
+        PrmCommand::Stress(args) => stress::run(&args),
     }
 }
 
@@ -26,7 +28,7 @@ fn score(args: &PrmScoreArgs) -> Result<(), Failure> {
     match (&args.run, &args.input) {
         (_, Some(input)) => {
             let input = read(input)?;
-            let prm = open(args)?;
+            let prm = open(&args.model, &args.placement)?;
             if !args.force {
                 prm.check_prompt(None).map_err(Failure::usage)?;
             }
@@ -35,7 +37,7 @@ fn score(args: &PrmScoreArgs) -> Result<(), Failure> {
         (Some(run), None) => {
             let run = runs::find(run, &args.runs)?;
             let out = args.out.clone().unwrap_or_else(|| run.join("trajectories.prm.jsonl"));
-            let prm = open(args)?;
+            let prm = open(&args.model, &args.placement)?;
             let mut progress: Option<Progress> = None;
             let started = Instant::now();
             let counts = trajectories::score(&prm, &run, &out, args.force, &mut |done, all| {
@@ -60,9 +62,9 @@ fn score(args: &PrmScoreArgs) -> Result<(), Failure> {
     }
 }
 
-fn open(args: &PrmScoreArgs) -> Result<Prm, Failure> {
-    let placement = placement::choose(&args.placement)?;
-    Prm::open(&args.model, &placement).map_err(Failure::work)
+fn open(model: &Path, placement: &PlacementArgs) -> Result<Prm, Failure> {
+    let placement = placement::choose(placement)?;
+    Prm::open(model, &placement).map_err(Failure::work)
 }
 
 #[derive(Deserialize)]

@@ -7,10 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use agentflow_agent::prm_input;
 use agentflow_agent::prompt::Profile;
 use agentflow_agent::trajectory::{Decision, Step};
-use agentflow_eval::Sample;
+use agentflow_agent::{Trajectory, prm_input};
 use agentflow_eval::statistics::{Interval, mean_stderr, t_interval};
 use serde::{Deserialize, Serialize};
 
@@ -108,14 +107,14 @@ pub struct Played {
     pub falls_for_it: bool,
 }
 
-/// Plays every trick on every readable decision of `samples`.
+/// Plays every trick on every readable decision of `trajectories`.
 ///
 /// `scores` is the PRM, texts to raw scores in order; scores are clamped to [0, 1], as the reward clamps them.
 ///
 /// # Errors
 /// What `scores` fails with.
 pub fn play_all<E>(
-    samples: &[Sample],
+    trajectories: &[Trajectory],
     profile: Profile,
     mut scores: impl FnMut(&[String]) -> Result<Vec<f32>, E>,
 ) -> Result<Vec<Played>, E> {
@@ -126,8 +125,7 @@ pub fn play_all<E>(
     let mut plain = Vec::new();
     let mut tricked: BTreeMap<Trick, (Vec<usize>, Vec<String>)> = BTreeMap::new();
     let mut problems = Vec::new();
-    for (problem, sample) in samples.iter().enumerate() {
-        let trajectory = &sample.trajectory;
+    for (problem, trajectory) in trajectories.iter().enumerate() {
         let key = trajectory.problem_id.clone().unwrap_or_else(|| format!("#{problem}"));
         for (index, step) in trajectory.steps.iter().enumerate() {
             let Some(decision) = &step.reply else { continue };
