@@ -28,6 +28,8 @@ pub enum ModelError {
         found_outputs: usize,
         problem: String,
     },
+    #[error("`lora.{key}` {problem}")]
+    Lora { key: &'static str, problem: String },
     #[error(
         "model directory `{dir}` has no `{file}`; a Hugging Face model directory needs it, so copy or download it again"
     )]

@@ -9,9 +9,11 @@
 
 mod arena_pass;
 mod buckets;
+mod hidden_packed;
 mod ragged;
 #[cfg(test)]
 mod tests;
+mod training;
 
 use std::collections::BTreeMap;
 

@@ -149,6 +149,73 @@ fn attention_takes_views() -> Result<()> {
     })
 }
 
+#[test]
+fn attention_packed_matches_composed() -> Result<()> {
+    for (lengths, heads, kv_heads, head_dim) in [
+        (&[1][..], 1, 1, 2),
+        (&[3, 1, 5], 4, 2, 8),
+        (&[97, 48, 1, 49, 2], 2, 2, 8),
+        (&[5, 140, 30], 6, 2, 32),
+    ] {
+        let tokens = lengths.iter().sum();
+        let inputs = [
+            random(&[1, tokens, heads * head_dim], 1)?,
+            random(&[1, tokens, kv_heads * head_dim], 2)?,
+            random(&[1, tokens, kv_heads * head_dim], 3)?,
+        ];
+        check(&inputs, |x| ops::attention_packed(&x[0], &x[1], &x[2], lengths, head_dim, 0.4))?;
+    }
+    Ok(())
+}
+
+/// Forward and backward, a sequence has the bits that it has alone.
+#[test]
+fn attention_packed_is_attention_of_each() -> Result<()> {
+    let lengths = [60, 1, 100, 7];
+    let vars = [(1, 48), (2, 16), (3, 16)]
+        .map(|(seed, width)| Var::from_tensor(&random(&[1, 168, width], seed)?))
+        .into_iter()
+        .collect::<Result<Vec<_>>>()?;
+    let cotangent = random(&[1, 168, 48], 4)?;
+    let packed = ops::attention_packed(&vars[0], &vars[1], &vars[2], &lengths, 8, 0.4)?;
+    let packed_grads = ops::backward_from(&packed, &cotangent)?;
+    let mut start = 0;
+    for length in lengths {
+        let part = |x: &Tensor| x.narrow(1, start, length);
+        let alone: Vec<Var> =
+            vars.iter().map(|var| Var::from_tensor(&part(var)?)).collect::<Result<_>>()?;
+        let out = ops::attention_thd(&alone[0], &alone[1], &alone[2], 8, 0.4, 0)?;
+        assert_close(&part(&packed)?, &out, 0.0)?;
+        let grads = ops::backward_from(&out, &part(&cotangent)?.contiguous()?)?;
+        for (alone, var) in alone.iter().zip(&vars) {
+            let [alone, packed] = [grads.get(alone), packed_grads.get(var)];
+            let packed = part(packed.expect("a gradient"))?;
+            assert_close(&packed, alone.expect("a gradient"), 0.0)?;
+        }
+        start += length;
+    }
+    Ok(())
+}
+
+#[test]
+fn backward_goes_on_from_a_gradient() -> Result<()> {
+    let (x, weight) =
+        (Var::from_tensor(&random(&[6, 4], 1)?)?, Var::from_tensor(&random(&[5, 4], 2)?)?);
+    let out = ops::linear(&x, &weight)?;
+    let cotangent = random(&[6, 5], 3)?;
+    let wanted = (&out * &cotangent)?.sum_all()?.backward()?;
+    let found = ops::backward_from(&out, &cotangent)?;
+    for var in [&x, &weight] {
+        assert_close(
+            found.get(var).expect("a gradient"),
+            wanted.get(var).expect("a gradient"),
+            0.0,
+        )?;
+    }
+    assert!(ops::backward_from(&out, &random(&[5, 6], 3)?).is_err());
+    Ok(())
+}
+
 /// Repeats the key heads, as HF's `repeat_kv` does, instead of stacking the query heads.
 #[test]
 fn attention_groups_heads_as_hf_does() -> Result<()> {

@@ -57,6 +57,42 @@ pub fn attention_thd(
     composed::attention_thd(q, k, v, head_dim, scale, offset)
 }
 
+/// [`attention_thd`] of sequences laid end to end: `q` is `[1, N, H·D]`, `k` and `v` are `[1, N, KV·D]`, and `lengths`,
+/// which add up to N, cut them into sequences. A token sees those before it in its own sequence alone.
+///
+/// In f32 on the CPU nothing is copied and a sequence gives the same bits whatever lies beside it.
+///
+/// # Errors
+/// If the shapes disagree, or `lengths` do not add up to N or have a 0.
+pub fn attention_packed(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    lengths: &[usize],
+    head_dim: usize,
+    scale: f64,
+) -> Result<Tensor> {
+    let ((batch, tokens, width), (kv_batch, keys, kv_width)) = (q.dims3()?, k.dims3()?);
+    if head_dim == 0 || width % head_dim != 0 || kv_width % head_dim != 0 {
+        let rule = format!("q, k and v must hold whole heads of {head_dim}");
+        return shape_error("attention_packed", &rule, &[q, k, v]);
+    }
+    let (heads, kv_heads) = (width / head_dim, kv_width / head_dim);
+    check_heads("attention_packed", q, k, heads, kv_heads, (keys, head_dim))?;
+    if [batch, kv_batch] != [1, 1] || keys != tokens || v.dims() != k.dims() {
+        return shape_error("attention_packed", "q, k and v must be rows of as many", &[q, k, v]);
+    }
+    if lengths.contains(&0) || lengths.iter().sum::<usize>() != tokens {
+        let rule = format!("lengths must be positive and add up to {tokens}, not {lengths:?}");
+        return shape_error("attention_packed", &rule, &[q, k, v]);
+    }
+    if is_f32_cpu(&[q, k, v]) {
+        let attention = Attention::new(Order::Time, head_dim, scale, 0);
+        return Attention { lengths: lengths.to_vec(), ..attention }.apply(q, k, v);
+    }
+    composed::attention_packed(q, k, v, lengths, head_dim, scale)
+}
+
 fn check_heads(
     op: &str,
     q: &Tensor,
@@ -83,8 +119,19 @@ struct Attention {
     head_dim: usize,
     scale: f32,
     offset: usize,
+    /// Of the sequences in the one row of a packed batch; empty where each row of the batch is a sequence.
+    lengths: Vec<usize>,
     /// Largest score and reciprocal of the sum of exponentials, for each row `(batch, head, query)`.
     statistics: OnceLock<[Vec<f32>; 2]>,
+}
+
+/// Queries and keys of one sequence: `start` is the first of either in row `batch`.
+#[derive(Clone, Copy)]
+struct Part {
+    batch: usize,
+    start: usize,
+    queries: usize,
+    keys: usize,
 }
 
 /// Memory one worker uses for block after block.
@@ -102,7 +149,8 @@ struct Scratch {
 
 impl Attention {
     fn new(order: Order, head_dim: usize, scale: f64, offset: usize) -> Self {
-        Self { order, head_dim, scale: scale as f32, offset, statistics: OnceLock::new() }
+        let (scale, lengths, statistics) = (scale as f32, Vec::new(), OnceLock::new());
+        Self { order, head_dim, scale, offset, lengths, statistics }
     }
 
     fn apply(self, q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
@@ -116,10 +164,21 @@ impl Attention {
         Rows::new(self.order, self.head_dim, layout)
     }
 
+    fn parts(&self, q: &Rows, k: &Rows) -> Vec<Part> {
+        let ([batch, _, queries], [_, _, keys]) = (q.count, k.count);
+        if self.lengths.is_empty() {
+            return (0..batch).map(|batch| Part { batch, start: 0, queries, keys }).collect();
+        }
+        let part = |end: &mut usize, &length: &usize| {
+            *end += length;
+            Some(Part { batch: 0, start: *end - length, queries: length, keys: length })
+        };
+        self.lengths.iter().scan(0, part).collect()
+    }
+
     /// The blocks of one sequence and one key head, the last queries first.
-    fn blocks(&self, q: &Rows, k: &Rows, batch: usize, kv_head: usize) -> Vec<Block> {
-        let [_, heads, time] = q.count;
-        let [_, kv_heads, keys] = k.count;
+    fn blocks(&self, part: Part, kv_head: usize, group: usize) -> Vec<Block> {
+        let Part { batch, start, queries: time, keys } = part;
         let queries = time.div_ceil(time.div_ceil(BLOCK).max(1)).max(1);
         (0..time.div_ceil(queries))
             .rev()
@@ -127,9 +186,14 @@ impl Attention {
                 let first = i * queries;
                 let queries = queries.min(time - first);
                 let keys = keys.min(self.offset + first + queries);
-                Block { batch, kv_head, group: heads / kv_heads, first, queries, keys }
+                Block { batch, kv_head, group, start, first: start + first, queries, keys }
             })
             .collect()
+    }
+
+    /// The keys that the first query of a block sees.
+    fn seen(&self, block: &Block) -> usize {
+        self.offset + block.first - block.start + 1
     }
 
     fn forward(
@@ -141,7 +205,7 @@ impl Attention {
     ) -> Result<Vec<f32>> {
         let width = self.head_dim;
         let [batch, heads, time] = q_rows.count;
-        let [_, kv_heads, keys] = k_rows.count;
+        let kv_heads = k_rows.count[1];
         let mut out = vec![0.0; shape.elem_count()];
         let out_rows = self.rows(&Layout::contiguous(shape))?;
         let shared = SharedRows::new(&mut out, out_rows);
@@ -152,10 +216,11 @@ impl Attention {
         let shared_maxima = SharedRows::new(&mut maxima, row_of_one);
         let shared_inverses = SharedRows::new(&mut inverses, row_of_one);
 
-        let blocks: Vec<Block> = (0..batch * kv_heads)
-            .flat_map(|i| self.blocks(&q_rows, &k_rows, i / kv_heads, i % kv_heads))
+        let parts = self.parts(&q_rows, &k_rows);
+        let blocks: Vec<Block> = (0..parts.len() * kv_heads)
+            .flat_map(|i| self.blocks(parts[i / kv_heads], i % kv_heads, heads / kv_heads))
             .collect();
-        let work = batch * heads * time * keys;
+        let work = work(&parts, heads);
         for_each_with(blocks.len(), work, Scratch::default, |scratch, i| {
             let block = &blocks[i];
             let (rows, keys) = (block.len(), block.keys);
@@ -166,12 +231,12 @@ impl Attention {
 
             q_rows.pack(q, block, packed);
             multiply(packed, self.scale);
-            let k = k_rows.matrix(k, block.batch, block.kv_head);
-            let v = v_rows.matrix(v, block.batch, block.kv_head);
+            let k = k_rows.matrix(k, block.batch, block.kv_head, block.start);
+            let v = v_rows.matrix(v, block.batch, block.kv_head, block.start);
             let into = (scores.as_mut_slice(), keys, Into::Overwrite);
             let packed = Matrix::new(packed, width);
             matmul((rows, keys, width), into, packed, k.t(), 1.0, Threads::One);
-            let seen = self.offset + block.first + 1;
+            let seen = self.seen(block);
             let mut statistics = vec![(0.0, 0.0); rows];
             softmax_rows(scores, keys, (seen, block.queries), &mut statistics);
             let into = (out.as_mut_slice(), width, Into::Overwrite);
@@ -249,8 +314,9 @@ impl CustomOp3 for Attention {
             self.statistics.get().expect("the forward pass sets the statistics");
 
         let width = self.head_dim;
-        let [batch, heads, time] = q_rows.count;
-        let [_, kv_heads, all_keys] = k_rows.count;
+        let [_, heads, time] = q_rows.count;
+        let kv_heads = k_rows.count[1];
+        let parts = self.parts(&q_rows, &k_rows);
         let new = |tensor: &Tensor| vec![0.0; tensor.elem_count()];
         let (mut q_grad, mut k_grad, mut v_grad) = (new(q), new(k), new(v));
         let dense = |tensor: &Tensor| self.rows(&Layout::contiguous(tensor.shape()));
@@ -258,14 +324,15 @@ impl CustomOp3 for Attention {
         let shared_k = SharedRows::new(&mut k_grad, dense(k)?);
         let shared_v = SharedRows::new(&mut v_grad, dense(v)?);
 
-        let work = batch * heads * time * all_keys;
-        for_each_with(batch * kv_heads, work, Scratch::default, |scratch, i| {
-            let (batch, kv_head) = (i / kv_heads, i % kv_heads);
-            let k = k_rows.matrix(k_values, batch, kv_head);
-            let v = v_rows.matrix(v_values, batch, kv_head);
+        let work = work(&parts, heads);
+        for_each_with(parts.len() * kv_heads, work, Scratch::default, |scratch, i| {
+            let (part, kv_head) = (parts[i / kv_heads], i % kv_heads);
+            let Part { batch, start, .. } = part;
+            let k = k_rows.matrix(k_values, batch, kv_head, start);
+            let v = v_rows.matrix(v_values, batch, kv_head, start);
             scratch.k_grad.clear();
             scratch.v_grad.clear();
-            for block in self.blocks(&q_rows, &k_rows, batch, kv_head) {
+            for block in self.blocks(part, kv_head, heads / kv_heads) {
                 let (rows, keys) = (block.len(), block.keys);
                 let Scratch {
                     q,
@@ -300,7 +367,7 @@ impl CustomOp3 for Attention {
                     .map(|(head, t)| (block.batch * heads + head) * time + t)
                     .map(|row| (maxima[row], inverses[row]))
                     .collect();
-                let seen = (self.offset + block.first + 1, block.queries);
+                let seen = (self.seen(&block), block.queries);
                 softmax_rows_backward(scores, scores_grad, keys, seen, &statistics, deltas);
 
                 let (probs, dscores) = (Matrix::new(scores, keys), Matrix::new(scores_grad, keys));
@@ -325,7 +392,7 @@ impl CustomOp3 for Attention {
             for (shared, from) in [(&shared_k, &scratch.k_grad), (&shared_v, &scratch.v_grad)] {
                 for (t, from) in from.chunks_exact(width).enumerate() {
                     // SAFETY: this item alone has the rows of this batch and key head.
-                    unsafe { shared.row(batch, kv_head, t) }.copy_from_slice(from);
+                    unsafe { shared.row(batch, kv_head, start + t) }.copy_from_slice(from);
                 }
             }
         });
@@ -334,6 +401,11 @@ impl CustomOp3 for Attention {
             |grad: Vec<f32>, of: &Tensor| Tensor::from_vec(grad, of.shape(), of.device()).map(Some);
         Ok((tensor(q_grad, q)?, tensor(k_grad, k)?, tensor(v_grad, v)?))
     }
+}
+
+/// Scores, as far as they decide whether threads are worth it.
+fn work(parts: &[Part], heads: usize) -> usize {
+    parts.iter().map(|part| heads * part.queries * part.keys).sum()
 }
 
 simd! {

@@ -127,6 +127,25 @@ pub fn attention_thd(
     out.transpose(1, 2)?.contiguous()?.reshape(q.shape())
 }
 
+/// [`attention_thd`] of each of the sequences laid end to end in `q: [1, N, H·D]`, `k, v: [1, N, KV·D]`.
+pub fn attention_packed(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    lengths: &[usize],
+    head_dim: usize,
+    scale: f64,
+) -> Result<Tensor> {
+    let mut start = 0;
+    let mut attended = Vec::with_capacity(lengths.len());
+    for &length in lengths {
+        let [q, k, v] = [q, k, v].map(|x| x.narrow(1, start, length));
+        attended.push(attention_thd(&q?, &k?, &v?, head_dim, scale, 0)?);
+        start += length;
+    }
+    Tensor::cat(&attended, 1)
+}
+
 /// `log softmax(logits)[n, targets[n]]` for `logits: [N, V]`, as `[N]`, in f32 or wider.
 pub fn token_logprobs(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let wide = if is_half(logits.dtype()) { logits.to_dtype(DType::F32)? } else { logits.clone() };

@@ -50,8 +50,15 @@ impl Rows {
         self.start + batch * b + head * h + time * t
     }
 
-    pub(super) fn matrix<'a>(&self, values: &'a [f32], batch: usize, head: usize) -> Matrix<'a> {
-        Matrix::new(&values[self.at(batch, head, 0)..], self.strides[2])
+    /// The rows of one head from `first` on.
+    pub(super) fn matrix<'a>(
+        &self,
+        values: &'a [f32],
+        batch: usize,
+        head: usize,
+        first: usize,
+    ) -> Matrix<'a> {
+        Matrix::new(&values[self.at(batch, head, first)..], self.strides[2])
     }
 
     /// Copies the rows of `heads × times` into `packed`, head by head.
@@ -68,6 +75,8 @@ pub(super) struct Block {
     pub(super) batch: usize,
     pub(super) kv_head: usize,
     pub(super) group: usize,
+    /// Where the sequence starts, its queries and its keys alike.
+    pub(super) start: usize,
     pub(super) first: usize,
     pub(super) queries: usize,
     /// Keys that the last query sees.

@@ -35,13 +35,14 @@ mod paged_attention;
 mod rms_norm;
 mod rope;
 mod row_product;
+mod seed;
 mod simd;
 mod softmax_sums;
 mod swiglu;
 
 use candle_core::{Error, Result, Tensor};
 
-pub use attention::{attention, attention_thd};
+pub use attention::{attention, attention_packed, attention_thd};
 pub use causal_softmax::causal_softmax;
 pub(crate) use cpu::values;
 pub use cross_entropy::{cross_entropy, linear_cross_entropy, token_logprobs};
@@ -52,6 +53,7 @@ pub(crate) use paged_attention::{BLOCK_TOKENS, Heads, Span, paged_attention};
 pub use rms_norm::rms_norm;
 pub use rope::{head_norm_rope, rope, rope_thd};
 pub use row_product::{row_linear, row_linear_residual, row_swiglu_linear};
+pub use seed::backward_from;
 pub(crate) use softmax_sums::{SoftmaxSums, masked, scaled};
 pub use swiglu::swiglu;
 

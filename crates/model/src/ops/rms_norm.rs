@@ -73,7 +73,9 @@ impl CustomOp2 for RmsNorm {
         });
         Ok((
             Some(Tensor::from_vec(x_grad, x.shape(), x.device())?),
-            Some(Tensor::from_vec(sum_rows(&partial, width), width, x.device())?),
+            is_tracked(&[weight])
+                .then(|| Tensor::from_vec(sum_rows(&partial, width), width, x.device()))
+                .transpose()?,
         ))
     }
 }

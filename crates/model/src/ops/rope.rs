@@ -200,7 +200,9 @@ impl CustomOp2 for HeadNormRope {
         });
         Ok((
             Some(Tensor::from_vec(x_grad, x.shape(), x.device())?),
-            Some(Tensor::from_vec(sum_rows(&partial, head_dim), head_dim, x.device())?),
+            is_tracked(&[weight])
+                .then(|| Tensor::from_vec(sum_rows(&partial, head_dim), head_dim, x.device()))
+                .transpose()?,
         ))
     }
 }

@@ -8,10 +8,11 @@ use candle_core::{DType, Device, Tensor};
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 use super::Wanted;
 use crate::error::{ModelError, Result};
+use crate::tensor_file::header;
 
 /// Most bytes of tensors in one file; as Hugging Face's tools cut.
 const SHARD: usize = 5_000_000_000;
@@ -68,7 +69,11 @@ impl Shards<'_> {
     fn write_shard(&self, path: &Path, tensors: &[Numbered]) -> Result<()> {
         let failed = |source| ModelError::Write { path: PathBuf::from(path), source };
         let mut file = BufWriter::new(File::create(path).map_err(failed)?);
-        let header = self.header(tensors);
+        let entries: Vec<(&str, DType, &[usize])> = tensors
+            .iter()
+            .map(|(_, tensor)| (tensor.name.as_str(), self.dtype, tensor.shape.as_slice()))
+            .collect();
+        let header = header(&entries)?;
         file.write_all(&(header.len() as u64).to_le_bytes()).map_err(failed)?;
         file.write_all(&header).map_err(failed)?;
         for (index, tensor) in tensors {
@@ -84,27 +89,6 @@ impl Shards<'_> {
             }
         }
         file.into_inner().map_err(|error| failed(error.into_error()))?.sync_all().map_err(failed)
-    }
-
-    /// The header of a file: what is where, padded so that the numbers begin at a multiple of eight.
-    fn header(&self, tensors: &[Numbered]) -> Vec<u8> {
-        let mut header = Map::from_iter([("__metadata__".to_owned(), json!({"format": "pt"}))]);
-        let dtype = match self.dtype {
-            DType::BF16 => "BF16",
-            DType::F16 => "F16",
-            _ => "F32",
-        };
-        let mut begin = 0;
-        for (_, tensor) in tensors {
-            let end = begin + self.bytes(tensor);
-            let entry =
-                json!({"dtype": dtype, "shape": tensor.shape, "data_offsets": [begin, end]});
-            header.insert(tensor.name.clone(), entry);
-            begin = end;
-        }
-        let mut text = Value::Object(header).to_string().into_bytes();
-        text.resize(text.len().next_multiple_of(8), b' ');
-        text
     }
 
     /// `count` numbers of the tensor with this index, from number `at` on, as bytes. They do not depend on how the
