@@ -12,7 +12,6 @@
 
 mod batch;
 mod bpe;
-mod checkpoint;
 mod config;
 mod demonstration;
 mod init;
@@ -33,8 +32,8 @@ pub use config::{ConfigError, SftConfig};
 pub use demonstration::{Demonstration, DemonstrationBuilder};
 
 use crate::adamw::AdamW;
+use crate::checkpoint::{Checkpoint, CheckpointError, save_variables};
 use batch::Batches;
-use checkpoint::Checkpoint;
 
 /// What can end a training run.
 #[derive(Debug, thiserror::Error)]
@@ -51,10 +50,8 @@ pub enum SftError {
     Demonstration { id: String, problem: String },
     #[error("training the tokenizer failed: {0}")]
     Tokenizer(String),
-    #[error(
-        "checkpoint `{path}` cannot be used: {problem}; remove it to fall back to the one before"
-    )]
-    Checkpoint { path: PathBuf, problem: String },
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     #[error(
         "the loss of update {update} is not a number; lower `optimizer.lr` or raise `schedule.warmup`"
     )]
@@ -101,7 +98,7 @@ pub fn train(
     let mut optimizer = AdamW::new(config.optimizer.clone(), &variables)?;
     let (mut lines, mut metrics) = run.lines::<Metrics>("metrics.jsonl")?;
     let mut done = 0;
-    if let Some(checkpoint) = Checkpoint::latest(&checkpoints)? {
+    if let Some(checkpoint) = Checkpoint::latest(&checkpoints) {
         checkpoint.restore(&variables, &mut optimizer)?;
         done = checkpoint.update;
     }
@@ -184,5 +181,5 @@ fn write_model(
     for (name, content) in files {
         agentflow_eval::write_atomically(&dir.join(name), content.as_bytes())?;
     }
-    checkpoint::save_variables(variables, &dir.join("model.safetensors"))
+    Ok(save_variables(variables, &dir.join("model.safetensors"))?)
 }

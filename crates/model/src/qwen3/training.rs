@@ -75,6 +75,22 @@ impl Qwen3 {
         }
         Ok((extra, total.finish()?))
     }
+
+    /// The hidden states that [`Qwen3::gradients`] gives its `head`, bit for bit, without a gradient: for log-probs that are
+    /// compared with those of a training pass. At a time there are the activations of one layer.
+    ///
+    /// # Errors
+    /// Tokens that this model cannot read, or a failed computation.
+    pub fn hidden_of_training(&self, sequences: &Sequences) -> Result<Tensor> {
+        sequences.check(&self.config)?;
+        let pass = Pass::new(self, sequences)?;
+        let ids = Tensor::new(sequences.ids(), self.device())?.unsqueeze(0)?;
+        let mut hidden = self.embed_tokens.embedding(&ids)?.detach(); // [1, N, hidden]
+        for layer in &self.layers {
+            hidden = layer.forward_packed(&hidden, &pass)?.detach();
+        }
+        Ok(self.norm.forward(&hidden)?.squeeze(0)?.detach())
+    }
 }
 
 /// Where the graph is cut: what one layer gives and the next takes, a `Var` where its gradient is needed.
