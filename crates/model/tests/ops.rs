@@ -1,6 +1,7 @@
 //! Every fused op against the composed one in f64, forward and backward, and its gradients against
 //! finite differences.
 
+use agentflow_model::TokenMask;
 use agentflow_model::ops::{self, composed};
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use rand::{Rng, SeedableRng};
@@ -266,6 +267,80 @@ fn linear_cross_entropy_matches_composed() -> Result<()> {
     Ok(())
 }
 
+/// Masks of every kind: none, one token, a third of them, and one that ends before the vocabulary does.
+fn masks(targets: &Tensor, vocabulary: usize) -> Result<Vec<Option<TokenMask>>> {
+    let masks = targets.to_vec1::<u32>()?.into_iter().enumerate().map(|(row, target)| {
+        let length = if row % 4 == 3 { target as usize + 1 } else { vocabulary };
+        let mut mask = TokenMask::alloc(length);
+        mask.allow_token(target);
+        if row % 4 >= 2 {
+            (0..length as u32).step_by(3).for_each(|token| mask.allow_token(token));
+        }
+        (row % 4 > 0).then_some(mask)
+    });
+    Ok(masks.collect())
+}
+
+#[test]
+fn masked_token_logprobs_match_composed() -> Result<()> {
+    for (rows, inputs, vocabulary) in [(1, 1, 2), (11, 6, 9), (300, 16, 1030)] {
+        let targets = ids(&[rows], vocabulary)?;
+        let masks = masks(&targets, vocabulary)?;
+        let inputs = [random(&[rows, inputs], 1)?, (random(&[vocabulary, inputs], 3)? * 2.0)?];
+        for masks in [None, Some(masks.as_slice())] {
+            let logprobs = |x: &[Tensor]| {
+                Ok(ops::masked_token_logprobs(&x[0], &x[1], &targets, 0.7, masks)?.0)
+            };
+            check(&inputs, logprobs)?;
+            let entropies = |dtype| {
+                let [x, weight] = [&inputs[0], &inputs[1]].map(|x| x.to_dtype(dtype));
+                Ok::<_, candle_core::Error>(
+                    ops::masked_token_logprobs(&x?, &weight?, &targets, 0.7, masks)?.1,
+                )
+            };
+            assert_close(&entropies(DType::F32)?, &entropies(DType::F64)?, 1e-5)?;
+        }
+        // Without temperature and masks they are the log-probabilities of the logits.
+        let found = ops::masked_token_logprobs(&inputs[0], &inputs[1], &targets, 1.0, None)?.0;
+        let wanted = ops::token_logprobs(&ops::linear(&inputs[0], &inputs[1])?, &targets)?;
+        assert_close(&found, &wanted, 1e-5)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_forced_token_has_no_logprob_entropy_or_gradient() -> Result<()> {
+    let (hidden, weight) = (Var::from_tensor(&random(&[2, 5], 1)?)?, random(&[40, 5], 2)?);
+    let targets = Tensor::new(&[7u32, 33], &Device::Cpu)?;
+    let mut forced = TokenMask::alloc(40);
+    forced.allow_token(33);
+    let masks = [None, Some(forced.clone())];
+    let (logprobs, entropies) =
+        ops::masked_token_logprobs(&hidden, &weight, &targets, 0.6, Some(&masks))?;
+    assert_eq!((logprobs.to_vec1::<f32>()?[1], entropies.to_vec1::<f32>()?[1]), (0.0, 0.0));
+    let grads = logprobs.sum_all()?.backward()?;
+    let grad = grads.get(&hidden).expect("a gradient").to_vec2::<f32>()?;
+    assert!(grad[0].iter().all(|&x| x != 0.0) && grad[1] == [0.0; 5], "{grad:?}");
+    assert!(grads.get(&weight).is_none() && !entropies.track_op());
+
+    let refused = |temperature, masks: &[Option<TokenMask>]| {
+        let result =
+            ops::masked_token_logprobs(&hidden, &weight, &targets, temperature, Some(masks));
+        let text = result.expect_err("refused").to_string();
+        text.lines().next().unwrap_or_default().to_owned()
+    };
+    assert_eq!(
+        refused(1.0, &[Some(forced), None]),
+        "masked_token_logprobs: target 7 of row 0 is not allowed by its mask"
+    );
+    assert_eq!(refused(1.0, &[None]), "masked_token_logprobs: 1 masks for 2 rows");
+    assert_eq!(
+        refused(0.0, &masks),
+        "masked_token_logprobs: the temperature must be positive, not 0"
+    );
+    Ok(())
+}
+
 #[test]
 fn cross_entropy_of_weightless_and_extreme_rows() -> Result<()> {
     let rows = [[1e4f32, -1e4, 0., 3.], [f32::NAN, f32::INFINITY, 1., 2.], [-1e4, 1e4, 1e4, 0.]];
@@ -419,8 +494,13 @@ fn half_precision_is_near_full() -> Result<()> {
             ops::attention_thd(&x[0], &x[1], &x[2], 8, 0.3, 0)
         })?;
         let weights = Tensor::ones(10, DType::F32, &Device::Cpu)?;
-        near(&[x.reshape((10, 16))?, weight], &|x| {
+        near(&[x.reshape((10, 16))?, weight.clone()], &|x| {
             ops::linear_cross_entropy(&x[0], &x[1], &ids(&[10], 24)?, &weights)
+        })?;
+        let masks = masks(&ids(&[10], 24)?, 24)?;
+        near(&[x.reshape((10, 16))?, weight], &|x| {
+            let targets = ids(&[10], 24)?;
+            Ok(ops::masked_token_logprobs(&x[0], &x[1], &targets, 0.7, Some(&masks))?.0)
         })?;
     }
     Ok(())

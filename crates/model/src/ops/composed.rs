@@ -153,6 +153,25 @@ pub fn token_logprobs(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     logprobs.gather(&targets.unsqueeze(1)?, 1)?.squeeze(1)
 }
 
+/// Log-probabilities of `targets` and entropies, `[N]` each, of `softmax(hidden · weightᵀ / temperature)` over the tokens where
+/// `allowed`, `[N, V]` of u8, is not 0.
+pub fn masked_token_logprobs(
+    hidden: &Tensor,
+    weight: &Tensor,
+    targets: &Tensor,
+    temperature: f64,
+    allowed: Option<&Tensor>,
+) -> Result<(Tensor, Tensor)> {
+    let mut logits = (linear(hidden, weight)? / temperature)?;
+    if let Some(allowed) = allowed {
+        let never = Tensor::new(-1e30, logits.device())?.to_dtype(logits.dtype())?;
+        logits = allowed.where_cond(&logits, &never.broadcast_as(logits.shape())?)?;
+    }
+    let logprobs = candle_nn::ops::log_softmax(&logits, D::Minus1)?;
+    let entropies = (logprobs.exp()? * &logprobs)?.sum(D::Minus1)?.neg()?.detach();
+    Ok((logprobs.gather(&targets.unsqueeze(1)?, 1)?.squeeze(1)?, entropies))
+}
+
 /// `Σ weights[n] * -log softmax(logits[n])[targets[n]]`, a scalar.
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor, weights: &Tensor) -> Result<Tensor> {
     let logprobs = token_logprobs(logits, targets)?;

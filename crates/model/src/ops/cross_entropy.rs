@@ -78,7 +78,12 @@ pub fn linear_cross_entropy(
     hidden.contiguous()?.apply_op2(&weight.contiguous()?, op)
 }
 
-fn read_targets(op: &str, targets: &Tensor, rows: usize, vocabulary: usize) -> Result<Vec<u32>> {
+pub(super) fn read_targets(
+    op: &str,
+    targets: &Tensor,
+    rows: usize,
+    vocabulary: usize,
+) -> Result<Vec<u32>> {
     if targets.dims() != [rows] {
         return shape_error(op, &format!("targets must be [{rows}]"), &[targets]);
     }
