@@ -18,7 +18,7 @@ pub(crate) use eval::{
 
 pub(crate) use bench::{BenchCommand, BenchEngineArgs, RandomArgs};
 pub(crate) use placement::PlacementArgs;
-pub(crate) use train::{SftArgs, TrainCommand};
+pub(crate) use train::{DapoArgs, SftArgs, TrainCommand};
 
 const ENVIRONMENT: &str = "\
 Environment, also from a file `.env`:

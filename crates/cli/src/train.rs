@@ -1,5 +1,6 @@
 //! `agentflow train`.
 
+mod dapo;
 mod sft;
 
 use crate::Failure;
@@ -8,5 +9,6 @@ use crate::arguments::TrainCommand;
 pub(crate) fn run(command: TrainCommand) -> Result<(), Failure> {
     match command {
         TrainCommand::Sft(args) => sft::run(args),
+        TrainCommand::Dapo(args) => dapo::run(&args),
     }
 }

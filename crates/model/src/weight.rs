@@ -121,6 +121,14 @@ impl Weight {
         }
     }
 
+    /// The matrix itself, for an op of its own.
+    pub(crate) fn plain(&self) -> Result<&Tensor> {
+        match self {
+            Self::Plain(weight) => Ok(weight),
+            Self::Half(_) | Self::Packed(_) => Err(Error::Msg(PACKED.to_owned()).bt()),
+        }
+    }
+
     fn packed(&self) -> Option<&Packed> {
         match self {
             Self::Plain(_) | Self::Half(_) => None,
@@ -129,12 +137,12 @@ impl Weight {
     }
 }
 
+const PACKED: &str = "no gradient goes through packed weights; load the model unpacked to train it";
+
 /// `x`, through which no gradient is asked for.
 fn untracked(x: &Tensor) -> Result<&Tensor> {
     if x.track_op() {
-        let problem =
-            "no gradient goes through packed weights; load the model unpacked to train it";
-        return Err(Error::Msg(problem.to_owned()).bt());
+        return Err(Error::Msg(PACKED.to_owned()).bt());
     }
     Ok(x)
 }

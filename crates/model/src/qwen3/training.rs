@@ -11,6 +11,7 @@ use candle_core::{Tensor, Var};
 
 use super::{Attention, Layer, Qwen3};
 use crate::error::Result;
+use crate::grammar::TokenMask;
 use crate::ops;
 use crate::sequences::Sequences;
 
@@ -90,6 +91,22 @@ impl Qwen3 {
             hidden = layer.forward_packed(&hidden, &pass)?.detach();
         }
         Ok(self.norm.forward(&hidden)?.squeeze(0)?.detach())
+    }
+
+    /// Log-probabilities of `targets` after `hidden`, `[N, hidden]`, and entropies, as [`ops::masked_token_logprobs`] has them:
+    /// under temperature and masks, and without logits in memory.
+    ///
+    /// # Errors
+    /// As there, and a head whose weights are packed.
+    pub fn token_logprobs(
+        &self,
+        hidden: &Tensor,
+        targets: &Tensor,
+        temperature: f64,
+        masks: Option<&[Option<TokenMask>]>,
+    ) -> Result<(Tensor, Tensor)> {
+        let head = self.lm_head.plain()?;
+        Ok(ops::masked_token_logprobs(hidden, head, targets, temperature, masks)?)
     }
 }
 

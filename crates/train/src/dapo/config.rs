@@ -117,12 +117,7 @@ impl DapoConfig {
             &optimizer.weight_decay,
             "it must be 0 or positive; 0 is usual for adapters",
         )?;
-        ok(
-            schedule.updates > 0,
-            "schedule.updates",
-            &schedule.updates,
-            "it must be positive",
-        )?;
+        ok(schedule.updates > 0, "schedule.updates", &schedule.updates, "it must be positive")?;
         ok(
             (0.0..=1.0).contains(&schedule.floor),
             "schedule.floor",

@@ -82,7 +82,7 @@ pub enum Diagnosis {
     )]
     KlExplosion { updates: u64, bound: f64, kl: f64 },
     #[error(
-        "{updates} updates in a row were skipped, because gradients were not finite (last in `{variable}`): lower `optimizer.lr`, or \
+        "{updates} updates in a row were skipped, because `{variable}`, or its gradient, was not finite: lower `optimizer.lr`, or \
          look for rows whose log-probs are not finite"
     )]
     NotFinite { updates: u64, variable: String },
@@ -126,8 +126,7 @@ impl GuardCounts {
             (*counter >= config.patience).then_some(*counter)
         };
         // All are counted before the first is reported: a resumed run must find the same counts.
-        let constant =
-            count(&mut self.constant_reward, value("frac_reward_zero_std") == Some(1.0));
+        let constant = count(&mut self.constant_reward, value("frac_reward_zero_std") == Some(1.0));
         let zero = count(&mut self.zero_gradient, metrics.grad_norm == Some(0.0));
         let low = count(&mut self.low_entropy, entropy < config.min_entropy);
         let high = count(&mut self.high_kl, kl > config.max_kl);

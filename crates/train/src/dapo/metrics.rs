@@ -10,7 +10,7 @@ use crate::policy::loss::Credit;
 
 /// One line of `metrics.jsonl`.
 ///
-/// `values` has, beside those of [`LossMetrics`](crate::policy::loss::LossMetrics): TRL's `completions/{mean,min,max}_length`,
+/// `values` has numbers that are finite alone: beside those of [`LossMetrics`](crate::policy::loss::LossMetrics): TRL's `completions/{mean,min,max}_length`,
 /// `completions/clipped_ratio` and `completions/{mean,min,max}_terminated_length` in tokens, `reward`, `reward_std` and
 /// `frac_reward_zero_std` where rows have rewards, `sampling/sampling_logp_difference/{mean,max}` where they have log-probs of
 /// the sampler; ours: `advantages/abs_p95`.
@@ -20,7 +20,7 @@ pub struct UpdateMetrics {
     pub update: u64,
     /// Whether the weights were changed.
     pub applied: bool,
-    /// A variable whose gradient was not finite; then the update was skipped.
+    /// The variable that is not finite, or whose gradient is not, or else `loss`; then the update was skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_finite: Option<String>,
     /// Updates skipped so far, this one included.
@@ -113,7 +113,7 @@ fn advantages_p95(rows: &[Row]) -> Option<f64> {
 
 /// How far sampler and trainer are apart.
 pub(super) fn of_gap(gap: &LogprobGap, values: &mut BTreeMap<String, f64>) {
-    if let Some((mean, max)) = gap.values() {
+    if let Some((mean, max)) = gap.values().filter(|(mean, _)| mean.is_finite()) {
         values.insert("sampling/sampling_logp_difference/mean".to_owned(), mean);
         values.insert("sampling/sampling_logp_difference/max".to_owned(), max);
     }

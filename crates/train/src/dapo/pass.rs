@@ -6,8 +6,8 @@
 //! Left out on purpose: forwarding the prompt of a group once. The attention of a training pass knows sequences, not trees; a
 //! prompt is read again for each of its completions.
 
-use agentflow_model::{ModelError, Qwen3, Sequences, TokenMask, ops};
-use candle_core::{D, DType, Tensor};
+use agentflow_model::{ModelError, Qwen3, Sequences, TokenMask};
+use candle_core::Tensor;
 
 use super::masks::Masks;
 use super::row::Row;
@@ -85,19 +85,10 @@ impl Pass {
         packed: &Packed,
     ) -> Result<TokenScores, ModelError> {
         let hidden = hidden.index_select(&packed.before, 0)?;
-        let logits = self.policy.logits(&hidden)?.to_dtype(DType::F32)?; // [T, V]
-        let mut logits = (logits / self.temperature)?;
-        if let Some(masks) = &packed.masks {
-            let allowed = allowed(masks, &logits)?;
-            let never = Tensor::new(-1e30_f32, logits.device())?.broadcast_as(logits.shape())?;
-            logits = allowed.where_cond(&logits, &never)?;
-        }
-        let logprobs = ops::token_logprobs(&logits, &packed.targets)?;
-        let logits = logits.detach();
-        let shifted = logits.broadcast_sub(&logits.max_keepdim(D::Minus1)?)?;
-        let normalizer = shifted.exp()?.sum_keepdim(D::Minus1)?.log()?;
-        let all = shifted.broadcast_sub(&normalizer)?;
-        let entropies = (all.exp()? * all)?.sum(D::Minus1)?.neg()?;
+        let masks = packed.masks.as_deref();
+        let head = &self.reference; // no adapter is on the head
+        let (logprobs, entropies) =
+            head.token_logprobs(&hidden, &packed.targets, self.temperature, masks)?;
         Ok(TokenScores { logprobs, entropies })
     }
 
@@ -110,19 +101,6 @@ impl Pass {
         let scores = self.tokens(&model.hidden_of_training(&packed.sequences)?, packed)?;
         Ok(TokenScores { logprobs: scores.logprobs.detach(), ..scores })
     }
-}
-
-/// Where tokens are allowed, in the shape of `logits`.
-fn allowed(masks: &[Option<TokenMask>], logits: &Tensor) -> candle_core::Result<Tensor> {
-    let (rows, vocabulary) = logits.dims2()?;
-    let mut allowed = Vec::with_capacity(rows * vocabulary);
-    for mask in masks {
-        allowed.extend((0..vocabulary).map(|id| {
-            let inside = |mask: &TokenMask| id < mask.len() && mask.is_allowed(id as u32);
-            u8::from(mask.as_ref().is_none_or(inside))
-        }));
-    }
-    Tensor::from_vec(allowed, (rows, vocabulary), logits.device())
 }
 
 /// Cuts rows into parts, in their order: as even as rows allow, at least one for each of `workers`, and none of more than

@@ -108,7 +108,9 @@ pub enum RowProblem {
         "token {id} is outside the vocabulary of {vocabulary}; the ids are of another tokenizer"
     )]
     Token { id: u32, vocabulary: usize },
-    #[error("prompt and completion have {tokens} tokens, more than the model's context of {context}")]
+    #[error(
+        "prompt and completion have {tokens} tokens, more than the model's context of {context}"
+    )]
     Long { tokens: usize, context: usize },
     #[error("`{name}` has a value that is not finite on token {token}, which counts in the loss")]
     NotFinite { name: &'static str, token: usize },
@@ -204,9 +206,7 @@ mod shared_ids {
         ids[..].serialize(to)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Arc<[u32]>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<[u32]>, D::Error> {
         Ok(Vec::deserialize(from)?.into())
     }
 }

@@ -63,8 +63,8 @@ impl Trainer {
         let unusable = |problem: String| checkpoint.unusable(problem);
         let text = std::fs::read_to_string(checkpoint.path.join(STATE))
             .map_err(|error| unusable(format!("{STATE}: {error}")))?;
-        let state: State = serde_json::from_str(&text)
-            .map_err(|error| unusable(format!("{STATE}: {error}")))?;
+        let state: State =
+            serde_json::from_str(&text).map_err(|error| unusable(format!("{STATE}: {error}")))?;
         if state.schema != SCHEMA || state.updates != checkpoint.update {
             let problem = format!("{STATE} says `{}`, update {}", state.schema, state.updates);
             return Err(unusable(problem).into());

@@ -160,8 +160,8 @@ impl Trainer {
     fn logprobs_of(&self, who: Who, rows: &[Row]) -> Result<Vec<Vec<f32>>, DapoError> {
         let windowed = Windowed::new(rows, &self.pass, &self.config, &self.workers)?;
         let scored = windowed.score(who, &self.pass, &self.workers)?;
-        let spread = |(row, (logprobs, _)): (usize, &(Vec<f32>, _))| windowed.spread(row, logprobs);
-        Ok(scored.iter().enumerate().map(spread).collect())
+        let rows = scored.iter().enumerate();
+        Ok(rows.map(|(row, scores)| windowed.spread(row, &scores.logprobs)).collect())
     }
 
     /// One update on one window of rows.
@@ -199,12 +199,13 @@ impl Trainer {
                 self.check_gap(&computed.gap, config, rows)?;
             }
             let values = computed.metrics.values().into_iter();
-            metrics.values.extend(values.map(|(name, value)| (name.to_owned(), value)));
+            let finite = values.filter(|(_, value)| value.is_finite()); // JSON has no others
+            metrics.values.extend(finite.map(|(name, value)| (name.to_owned(), value)));
             metrics.loss = Some(computed.loss).filter(|loss| loss.is_finite());
-            let (norm, not_finite) = norm(&computed.gradients)?;
+            let norm = norm(&computed.gradients)?;
             metrics.grad_norm = Some(norm).filter(|norm| norm.is_finite());
-            if let Some(variable) = not_finite {
-                metrics.not_finite = Some(variable);
+            if metrics.loss.is_none() || metrics.grad_norm.is_none() {
+                metrics.not_finite = Some(self.culprit(&computed.gradients)?);
             } else {
                 let gradients: HashMap<String, Tensor> = computed.gradients.into_iter().collect();
                 self.optimizer.update(&gradients, lr)?;
@@ -229,6 +230,24 @@ impl Trainer {
     /// A file that cannot be written.
     pub fn save_adapter(&self, dir: &Path, base: &str) -> Result<(), ModelError> {
         self.adapter.save(dir, base, AdapterTask::CausalLm)
+    }
+
+    /// Where numbers stopped to be finite: the variable that is not itself, else, as a gradient spoils those of all layers below,
+    /// the one of the highest layer whose gradient is not.
+    fn culprit(&self, gradients: &BTreeMap<String, Tensor>) -> Result<String, DapoError> {
+        for (name, variable) in &self.variables {
+            if !squares(variable)?.is_finite() {
+                return Ok(name.clone());
+            }
+        }
+        let mut highest: Option<&String> = None;
+        for (name, gradient) in gradients {
+            let is_higher = highest.is_none_or(|known| layer_of(name) > layer_of(known));
+            if is_higher && !squares(gradient)?.is_finite() {
+                highest = Some(name);
+            }
+        }
+        Ok(highest.map_or_else(|| "loss".to_owned(), String::clone))
     }
 
     /// Ends the run where sampler and trainer are further apart than the bounds allow, before anything is learnt from it.
@@ -256,17 +275,22 @@ impl Trainer {
     }
 }
 
-/// The L2 norm of all gradients together, and the first variable whose own is not finite.
-fn norm(gradients: &BTreeMap<String, Tensor>) -> Result<(f64, Option<String>), DapoError> {
-    let (mut total, mut not_finite) = (0.0, None);
-    for (name, gradient) in gradients {
-        let squares = f64::from(gradient.sqr()?.sum_all()?.to_scalar::<f32>()?);
-        if !squares.is_finite() && not_finite.is_none() {
-            not_finite = Some(name.clone());
-        }
-        total += squares;
+/// The L2 norm of all gradients together.
+fn norm(gradients: &BTreeMap<String, Tensor>) -> Result<f64, DapoError> {
+    let mut total = 0.0;
+    for gradient in gradients.values() {
+        total += squares(gradient)?;
     }
-    Ok((total.sqrt(), not_finite))
+    Ok(total.sqrt())
+}
+
+fn squares(values: &Tensor) -> candle_core::Result<f64> {
+    Ok(f64::from(values.sqr()?.sum_all()?.to_dtype(DType::F32)?.to_scalar::<f32>()?))
+}
+
+/// The number of the layer that a variable belongs to.
+fn layer_of(name: &str) -> Option<usize> {
+    name.split_once(".layers.")?.1.split('.').next()?.parse().ok()
 }
 
 /// Whether an adapter to go on with is what the run asks for.
@@ -275,9 +299,8 @@ fn same_shape(found: &Adapter, wanted: &Adapter) -> Result<(), DapoError> {
         adapter.shape().map(|(module, rank, scale)| (module.to_owned(), (rank, scale))).collect()
     };
     let (found_shapes, wanted_shapes) = (shapes(found), shapes(wanted));
-    let other = |problem: String| {
-        Err(DapoError::OtherAdapter { adapter: found.dir().to_owned(), problem })
-    };
+    let other =
+        |problem: String| Err(DapoError::OtherAdapter { adapter: found.dir().to_owned(), problem });
     for (module, (rank, scale)) in &wanted_shapes {
         match found_shapes.get(module) {
             None => return other(format!("it does not adapt `{module}`, and `lora.targets` does")),

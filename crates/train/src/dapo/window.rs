@@ -36,6 +36,22 @@ pub(super) struct Computed {
     pub(super) gap: LogprobGap,
 }
 
+/// What a micro-batch gives.
+struct Part {
+    loss: f64,
+    metrics: LossMetrics,
+    /// Of the tokens that count, row after row.
+    logprobs: Vec<f32>,
+    gradients: BTreeMap<String, Tensor>,
+}
+
+/// Log-probs and entropies of the tokens of a row that count.
+#[derive(Clone, Default)]
+pub(super) struct RowScores {
+    pub(super) logprobs: Vec<f32>,
+    pub(super) entropies: Vec<f32>,
+}
+
 impl<'a> Windowed<'a> {
     /// # Errors
     /// A row that cannot be used; the error says which and why.
@@ -78,19 +94,20 @@ impl<'a> Windowed<'a> {
         who: Who,
         pass: &Pass,
         workers: &Workers,
-    ) -> Result<Vec<(Vec<f32>, Vec<f32>)>, DapoError> {
+    ) -> Result<Vec<RowScores>, DapoError> {
         let part = |part: &Vec<usize>| -> Result<_, ModelError> {
             let TokenScores { logprobs, entropies } = pass.score(who, &self.pack(part, pass)?)?;
             Ok((logprobs.to_vec1::<f32>()?, entropies.to_vec1::<f32>()?))
         };
-        let mut scored = vec![(Vec::new(), Vec::new()); self.rows.len()];
+        let mut scored = vec![RowScores::default(); self.rows.len()];
         for (rows, result) in self.parts.iter().zip(workers.run(&self.parts, part)) {
             let (logprobs, entropies) = result?;
             let (mut logprobs, mut entropies) = (logprobs.into_iter(), entropies.into_iter());
             for &row in rows {
                 let count = self.counted[row].len();
                 let take = |values: &mut std::vec::IntoIter<f32>| values.take(count).collect();
-                scored[row] = (take(&mut logprobs), take(&mut entropies));
+                scored[row] =
+                    RowScores { logprobs: take(&mut logprobs), entropies: take(&mut entropies) };
             }
         }
         Ok(scored)
@@ -117,7 +134,7 @@ impl<'a> Windowed<'a> {
         let threshold = match quantile < 1.0 {
             true => {
                 let scored = self.score(Who::Policy, pass, workers)?;
-                let entropies = scored.iter().flat_map(|(_, entropies)| entropies);
+                let entropies = scored.iter().flat_map(|row| &row.entropies);
                 let entropies: Vec<f64> = entropies.map(|entropy| f64::from(*entropy)).collect();
                 Some(entropy_threshold(&entropies, quantile))
             }
@@ -133,7 +150,7 @@ impl<'a> Windowed<'a> {
         };
         // In the order of the parts, whichever worker was first.
         for (part, result) in self.parts.iter().zip(results) {
-            let (loss, metrics, logprobs, gradients) = result?;
+            let Part { loss, metrics, logprobs, gradients } = result?;
             total.loss += loss;
             total.metrics.merge(&metrics);
             self.compare(part, &logprobs, &mut total.gap);
@@ -149,7 +166,6 @@ impl<'a> Windowed<'a> {
         Ok(total)
     }
 
-    #[allow(clippy::type_complexity)] // four plain things, named where they are taken apart
     fn micro_batch(
         &self,
         part: &[usize],
@@ -157,9 +173,10 @@ impl<'a> Windowed<'a> {
         variables: &BTreeMap<String, Var>,
         config: &DapoConfig,
         entropy_threshold: Option<f64>,
-    ) -> Result<(f64, LossMetrics, Vec<f32>, BTreeMap<String, Tensor>), DapoError> {
+    ) -> Result<Part, DapoError> {
         let packed = self.pack(part, pass)?;
-        let batch = MicroBatch::new(part.iter().map(|row| self.packed_row(*row)).collect(), &self.window)?;
+        let batch =
+            MicroBatch::new(part.iter().map(|row| self.packed_row(*row)).collect(), &self.window)?;
         let old = self.frozen(part, "old_logprobs", |row| row.old_logprobs.as_ref(), pass)?;
         let reference = match config.loss.beta == 0.0 {
             true => None,
@@ -177,10 +194,12 @@ impl<'a> Windowed<'a> {
                 entropies: Some(&entropies),
                 entropy_threshold,
             };
-            let computed = policy_loss(&scores, &batch, &self.window, &config.loss)
-                .map_err(|error| match error {
-                    LossError::Candle(error) => error,
-                    other => candle_core::Error::wrap(other),
+            let computed =
+                policy_loss(&scores, &batch, &self.window, &config.loss).map_err(|error| {
+                    match error {
+                        LossError::Candle(error) => error,
+                        other => candle_core::Error::wrap(other),
+                    }
                 })?;
             let loss = f64::from(computed.loss.to_scalar::<f32>()?);
             Ok((computed.loss, (loss, computed.metrics, logprobs.to_vec1::<f32>()?)))
@@ -188,7 +207,7 @@ impl<'a> Windowed<'a> {
         let recompute = config.batch.recompute;
         let ((loss, metrics, logprobs), gradients) =
             pass.policy.gradients(&packed.sequences, variables, recompute, head)?;
-        Ok((loss, metrics, logprobs, gradients))
+        Ok(Part { loss, metrics, logprobs, gradients })
     }
 
     fn pack(&self, part: &[usize], pass: &Pass) -> Result<Packed, ModelError> {
