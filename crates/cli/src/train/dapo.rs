@@ -52,9 +52,9 @@ fn configuration(args: &DapoArgs) -> Result<DapoConfig, Failure> {
 /// Refuses to write over anything, before there is something to write.
 fn is_free(args: &DapoArgs) -> Result<(), Failure> {
     let name = args.out.display();
-    match std::fs::read_dir(&args.out) {
-        Ok(mut entries) if entries.next().is_none() => Ok(()),
-        Ok(_) => Err(anyhow!("--out `{name}` is not empty; give a new or an empty directory")),
+    match std::fs::read_dir(&args.out).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(anyhow!("--out `{name}` is not empty; give a new or an empty directory")),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(anyhow!("--out `{name}`: {error}; give a new or an empty directory")),
     }

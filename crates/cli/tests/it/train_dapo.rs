@@ -127,23 +127,57 @@ fn what_cannot_be_replayed_is_said() {
         assert!(!dir.path().join("out").exists(), "{said}");
         said.replace(&crates("model/tests/golden"), "GOLDEN")
     };
-    assert_snapshot!(refused(&["--set", "sampling.temperature=0"]), @"");
-    assert_snapshot!(refused(&["--set", "lora.rank=4"]), @"");
-    assert_snapshot!(refused(&["--set", "loss.clip_hihg=1"]), @"");
+    assert_snapshot!(refused(&["--set", "sampling.temperature=0"]), @r"
+    exit code: 2
+    ----- stderr -----
+    error: `sampling.temperature` is 0; it must be positive: without chance, the completions of a group are all the same
+    ");
+    assert_snapshot!(refused(&["--set", "lora.rank=4"]), @r"
+    exit code: 2
+    ----- stderr -----
+    error: adapter `GOLDEN/lora/all-linear` is another than the run asks for: it has rank 2, and `lora.rank` is 4; change the configuration to go on with it, or start a new one
+    ");
+    assert_snapshot!(refused(&["--set", "loss.clip_hihg=1"]), @r"
+    exit code: 2
+    ----- stderr -----
+    error: `configs/dapo-replay.toml` with --set: unknown field `clip_hihg`, expected one of `kind`, `aggregation`, `clip_low`, `clip_high`, `delta`, `dual_clip`, `beta`, `kl_bias_correction`, `entropy_coef`, `top_entropy_quantile`
+    in `loss`
+    hint: did you mean `clip_high`?
+    ");
     let with = |change: &dyn Fn(&mut Value)| {
         let mut line = golden()["lines"][0].clone();
         change(&mut line);
         fs::write(dir.path().join("rows.jsonl"), line.to_string()).expect("writes");
         refused(&[])
     };
-    assert_snapshot!(with(&|line| line["completion_ids"][3][0] = json!(96)), @"");
-    assert_snapshot!(with(&|line| line["completion_mask"][1] = json!([1])), @"");
-    assert_snapshot!(with(&|line| line["advantages"][0] = json!(null)), @"");
+    assert_snapshot!(with(&|line| line["completion_ids"][3][0] = json!(96)), @r"
+    exit code: 1
+    ----- stderr -----
+    error: update 1: row 3 cannot be used: token 96 is outside the vocabulary of 96; the ids are of another tokenizer
+    ");
+    assert_snapshot!(with(&|line| line["completion_mask"][1] = json!([1])), @r"
+    exit code: 1
+    ----- stderr -----
+    error: cannot replay `rows.jsonl`: line 1, row 1: `completion_ids` has 8 tokens, but `completion_mask` 1; give one a token
+    ");
+    assert_snapshot!(with(&|line| line["advantages"][0] = json!(null)), @r"
+    exit code: 1
+    ----- stderr -----
+    error: cannot replay `rows.jsonl`: line 1, row 0: the advantage is not a number; a row without a reward has advantage 0
+    ");
     fs::write(dir.path().join("rows.jsonl"), "\n").expect("writes");
-    assert_snapshot!(refused(&[]), @"");
+    assert_snapshot!(refused(&[]), @r"
+    exit code: 1
+    ----- stderr -----
+    error: cannot replay `rows.jsonl`: line 1 is empty; a line is one update, so remove it
+    ");
     let model = ["train", "dapo", "--replay", "rows.jsonl", "--out", "out", "--adapter"];
     let other = crates("model/tests/golden/lora/all-linear");
     fs::write(dir.path().join("rows.jsonl"), golden()["lines"][0].to_string()).expect("writes");
     let said = agentflow(&[&model[..], &[&other]].concat()).inside(dir.path()).run().to_string();
-    assert_snapshot!(said.replace(&crates("model/tests/golden"), "GOLDEN"), @"");
+    assert_snapshot!(said.replace(&crates("model/tests/golden"), "GOLDEN"), @r"
+    exit code: 1
+    ----- stderr -----
+    error: adapter `GOLDEN/lora/all-linear` is for another model: it has `model.layers.0.mlp.down_proj` from 48 to 40 numbers, in this model it goes from 512 to 192
+    ");
 }

@@ -53,6 +53,10 @@ pub enum ReplayError {
     )]
     Ragged { line: usize, rows: usize, name: &'static str, found: usize },
     #[error(
+        "line {line}, row {row}: `completion_ids` has {tokens} tokens, but `{name}` {found}; give one a token"
+    )]
+    RaggedRow { line: usize, row: usize, tokens: usize, name: &'static str, found: usize },
+    #[error(
         "line {line}, row {row}: `completion_mask` has {found}; write 1 where a token counts, else 0"
     )]
     Mask { line: usize, row: usize, found: u8 },
@@ -110,6 +114,21 @@ fn window(text: &str, line: usize, temperature: f64) -> Result<Vec<Row>, ReplayE
                 Flag::Number(flag @ 0..=1) => Ok(flag == 1),
                 Flag::Number(found) => Err(ReplayError::Mask { line, row, found }),
             });
+            let old_logprobs = old.as_mut().and_then(Iterator::next);
+            let tokens = completion.len();
+            let of_tokens = match &advantage {
+                Advantage::Row(_) => tokens,
+                Advantage::Tokens(all) => all.len(),
+            };
+            for (name, found) in [
+                ("completion_mask", mask.len()),
+                ("old_logprobs", old_logprobs.as_ref().map_or(tokens, Vec::len)),
+                ("advantages", of_tokens),
+            ] {
+                if found != tokens {
+                    return Err(ReplayError::RaggedRow { line, row, tokens, name, found });
+                }
+            }
             let missing = ReplayError::Advantage { line, row };
             let advantage = match advantage {
                 Advantage::Row(advantage) => Credit::Row(advantage.ok_or(missing)?),
@@ -122,7 +141,7 @@ fn window(text: &str, line: usize, temperature: f64) -> Result<Vec<Row>, ReplayE
                 completion,
                 sampled: sampled.collect::<Result<_, _>>()?,
                 sampled_logprobs: None,
-                old_logprobs: old.as_mut().and_then(Iterator::next),
+                old_logprobs,
                 reference_logprobs: None,
                 grammar: schema.clone().map(|schema| RowGrammar { schema, free_tokens: 0 }),
                 temperature,

@@ -140,6 +140,10 @@ fn a_line_that_is_no_window_is_named() {
         (with("advantages", json!([1.0, null, 0.0])), "line 1, row 1: the advantage is not a number"),
         (with("completion_mask", json!([[1, 2], [1], [1, 0, 1]])), "`completion_mask` has 2"),
         (with("old_logprobs", json!([[-1.0]])), "but 1 in `old_logprobs`"),
+        (
+            with("completion_mask", json!([[1, 1], [1], [1, 0]])),
+            "line 1, row 2: `completion_ids` has 3 tokens, but `completion_mask` 2",
+        ),
         (with("advantage", json!([])), "unknown field `advantage`"),
         (good.replace("-1.0", "NaN"), "JSON has no NaN"),
         ("{".to_owned(), "line 1 is not what is read here"),
