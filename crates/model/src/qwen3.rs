@@ -21,6 +21,7 @@ use candle_core::{D, DType, Device, Tensor};
 
 use crate::config::{Architecture, Config};
 use crate::error::{ModelError, Result};
+use crate::grammar::TokenMask;
 use crate::kv_cache::{KvCache, LayerCache};
 use crate::lora::Adapter;
 use crate::ops;
@@ -173,6 +174,18 @@ impl Qwen3 {
     /// Logits `[.., V]` of hidden states `[.., hidden]`, in the dtype of the weights.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         Ok(self.lm_head.linear(hidden)?)
+    }
+
+    /// Log-probabilities of `targets`, `[N]`, after the hidden states `[N, hidden]` by the model's own head, and the entropies
+    /// there: [`ops::masked_token_logprobs`], which tells more.
+    pub fn token_logprobs(
+        &self,
+        hidden: &Tensor,
+        targets: &Tensor,
+        temperature: f64,
+        masks: Option<&[Option<TokenMask>]>,
+    ) -> Result<(Tensor, Tensor)> {
+        Ok(self.lm_head.token_logprobs(hidden, targets, temperature, masks)?)
     }
 
     /// Logits in f32 of the last position only, `[B, V]`: all that sampling needs.

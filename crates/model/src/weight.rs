@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use candle_core::{DType, Error, Result, Tensor};
 
+use crate::grammar::TokenMask;
 use crate::ops::{self, Packed};
 
 /// `[out, in]`.
 #[derive(Debug, Clone)]
 pub(crate) enum Weight {
     Plain(Tensor),
-    /// bf16 or f16 on the CPU, computed with in f32; without gradients.
+    /// bf16 or f16 on the CPU, computed with in f32; without a gradient of its own.
     Half(Tensor),
     /// Quantised; without gradients.
     Packed(Arc<Packed>),
@@ -40,7 +41,8 @@ impl Weight {
     pub(crate) fn linear(&self, x: &Tensor) -> Result<Tensor> {
         match self {
             Self::Plain(weight) => ops::linear(x, weight),
-            Self::Half(weight) => ops::row_linear(untracked(x)?, weight),
+            Self::Half(weight) if x.track_op() => ops::frozen_linear(x, weight),
+            Self::Half(weight) => ops::row_linear(x, weight),
             Self::Packed(weight) => weight.linear(x),
         }
     }
@@ -49,9 +51,10 @@ impl Weight {
     pub(crate) fn linear_residual(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
         match self {
             Self::Plain(weight) => ops::linear_residual(x, weight, residual),
-            Self::Half(weight) => {
-                ops::row_linear_residual(untracked(x)?, weight, untracked(residual)?)
+            Self::Half(weight) if x.track_op() || residual.track_op() => {
+                residual + ops::frozen_linear(x, weight)?
             }
+            Self::Half(weight) => ops::row_linear_residual(x, weight, residual),
             Self::Packed(weight) => weight.linear_residual(x, residual),
         }
     }
@@ -60,7 +63,9 @@ impl Weight {
     pub(crate) fn swiglu_linear(gate: &Self, up: &Self, x: &Tensor) -> Result<Tensor> {
         match (gate, up) {
             (Self::Plain(gate), Self::Plain(up)) => ops::swiglu_linear(x, gate, up),
-            (Self::Half(gate), Self::Half(up)) => ops::row_swiglu_linear(untracked(x)?, gate, up),
+            (Self::Half(gate), Self::Half(up)) if !x.track_op() => {
+                ops::row_swiglu_linear(x, gate, up)
+            }
             (Self::Packed(gate), Self::Packed(up)) => Packed::swiglu_linear(gate, up, x),
             _ => ops::swiglu(&gate.linear(x)?, &up.linear(x)?),
         }
@@ -104,6 +109,29 @@ impl Weight {
         }
     }
 
+    /// [`ops::masked_token_logprobs`] with this matrix as the head.
+    pub(crate) fn token_logprobs(
+        &self,
+        hidden: &Tensor,
+        targets: &Tensor,
+        temperature: f64,
+        masks: Option<&[Option<TokenMask>]>,
+    ) -> Result<(Tensor, Tensor)> {
+        match self {
+            Self::Plain(weight) => {
+                ops::masked_token_logprobs(hidden, weight, targets, temperature, masks)
+            }
+            Self::Half(weight) => {
+                let wide = weight.to_dtype(DType::F32)?;
+                ops::masked_token_logprobs(hidden, &wide, targets, temperature, masks)
+            }
+            Self::Packed(_) => {
+                let problem = "a packed head scores no tokens in training; load the model unpacked";
+                Err(Error::Msg(problem.to_owned()).bt())
+            }
+        }
+    }
+
     /// The rows `ids`, `[.., in]`, with a gradient for plain weights.
     pub(crate) fn embedding(&self, ids: &Tensor) -> Result<Tensor> {
         match self {
@@ -121,28 +149,10 @@ impl Weight {
         }
     }
 
-    /// The matrix itself, for an op of its own.
-    pub(crate) fn plain(&self) -> Result<&Tensor> {
-        match self {
-            Self::Plain(weight) => Ok(weight),
-            Self::Half(_) | Self::Packed(_) => Err(Error::Msg(PACKED.to_owned()).bt()),
-        }
-    }
-
     fn packed(&self) -> Option<&Packed> {
         match self {
             Self::Plain(_) | Self::Half(_) => None,
             Self::Packed(weight) => Some(weight),
         }
     }
-}
-
-const PACKED: &str = "no gradient goes through packed weights; load the model unpacked to train it";
-
-/// `x`, through which no gradient is asked for.
-fn untracked(x: &Tensor) -> Result<&Tensor> {
-    if x.track_op() {
-        return Err(Error::Msg(PACKED.to_owned()).bt());
-    }
-    Ok(x)
 }

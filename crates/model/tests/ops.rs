@@ -416,6 +416,25 @@ fn frozen_weights_get_no_gradient() -> Result<()> {
     let up = Var::from_tensor(&weight)?;
     let grads = ops::swiglu_linear(&x, &weight, &up)?.backward()?;
     assert!(grads.get(&up).is_some() && grads.get(&weight).is_none());
+
+    // Where candle multiplies, too: its own product would give the weight a gradient.
+    for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::BF16, 2e-2)] {
+        let x = Var::from_tensor(&x.to_dtype(dtype)?)?;
+        let weight = weight.to_dtype(dtype)?;
+        let cotangent = random(&[3, 5], 3)?.to_dtype(dtype)?;
+        let out = ops::linear(&x, &weight)?;
+        assert_close(&out, &composed::linear(&x, &weight)?, 0.0)?;
+        let grads = ops::backward_from(&out, &cotangent)?;
+        assert!(grads.get(&weight).is_none());
+        let wide = |x: &Tensor| x.to_dtype(DType::F64);
+        let wanted = wide(&cotangent)?.matmul(&wide(&weight)?)?;
+        assert_close(grads.get(&x).expect("a gradient"), &wanted, tolerance)?;
+        let residual = random(&[3, 5], 4)?.to_dtype(dtype)?;
+        let grads = ops::linear_residual(&x, &weight, &residual)?.backward()?;
+        assert!(grads.get(&x).is_some() && grads.get(&weight).is_none());
+        let grads = ops::swiglu_linear(&x, &weight, &weight)?.backward()?;
+        assert!(grads.get(&x).is_some() && grads.get(&weight).is_none());
+    }
     Ok(())
 }
 

@@ -5,10 +5,10 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use agentflow_model::{
-    Adapter, Completion, DtypeChoice, Engine, Limits, LoadedModel, ModelFiles, Placement, Qwen3,
-    Request, Sample, Weights, logprobs,
+    Adapter, Completion, DtypeChoice, Engine, Limits, LoadedModel, LoraConfig, ModelFiles,
+    Placement, Qwen3, Request, Sample, Sequences, Weights, logprobs,
 };
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor};
 use common::{SHAPES, config, prompt, sampling, tensors};
 use serde_json::Value;
 
@@ -185,16 +185,16 @@ fn adapters_lie_beside_packed_weights() {
 
 #[test]
 fn a_gradient_through_packed_weights_is_refused() {
-    let config = config(0);
-    let stored = tensors(&config, 3, DType::BF16);
-    let norm = "model.layers.0.input_layernorm.weight";
-    let mut tracked = stored.clone();
-    let var = Var::from_tensor(&stored[norm].to_dtype(DType::F32).expect("a cast")).expect("a var");
-    tracked.insert(norm.to_owned(), var.as_tensor().clone());
-    let weights = Weights::from_tensors(tracked, DType::F32, &Device::Cpu).packed();
-    let model = Qwen3::new(&config, &weights).expect("every tensor is there");
-    let ids = Tensor::new(&[[1_u32, 2]], &Device::Cpu).expect("ids");
-    let error = model.forward(&ids, None).expect_err("a gradient is asked for").to_string();
+    let base = quantised().model;
+    let targets = vec!["q_proj".to_owned()];
+    let lora = LoraConfig { rank: 1, alpha: 1.0, targets, rslora: false, dropout: 0.0 };
+    let adapter = Adapter::init(base.config(), &lora, 1, DType::F32, &Device::Cpu);
+    let adapter = adapter.expect("an adapter");
+    let model = base.with_adapter(&adapter).expect("it fits");
+    let sequences = Sequences::new(&[[1, 2]]).expect("tokens");
+    let result = model
+        .gradients(&sequences, &adapter.variables(), true, |hidden| Ok((hidden.sum_all()?, ())));
+    let error = result.expect_err("a gradient is asked for").to_string();
     assert!(error.contains("load the model unpacked to train it"), "{error}");
 }
 

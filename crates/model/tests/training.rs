@@ -4,7 +4,9 @@ mod common;
 
 use std::collections::{BTreeMap, HashMap};
 
-use agentflow_model::{Config, Qwen3, Result, Sequences, Weights, ops};
+use agentflow_model::{
+    Adapter, Config, LoraConfig, Qwen3, Result, Sequences, TokenMask, Weights, logprobs, ops,
+};
 use candle_core::{DType, Device, Tensor, Var};
 
 use common::{config, prompt, tensors};
@@ -172,6 +174,105 @@ fn frozen_weights_change_nothing() -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+/// bf16 copies of f32 variables, for the forward and the backward pass; the gradients come in bf16.
+#[test]
+fn half_precision_gradients_are_near_full() -> Result<()> {
+    for shape in [0, 1] {
+        let config = config(shape);
+        let masters = variables(&config, DType::F32);
+        let half: BTreeMap<String, Var> = masters
+            .iter()
+            .map(|(name, var)| Ok((name.clone(), Var::from_tensor(&var.to_dtype(DType::BF16)?)?)))
+            .collect::<Result<_>>()?;
+        // What rounding the weights alone changes is not counted.
+        for (name, var) in &masters {
+            var.set(&half[name].to_dtype(DType::F32)?)?;
+        }
+        let (_, wanted) = gradients(&model_over(&config, &masters, |_| true), &masters, false)?;
+        let model = model_over(&config, &half, |_| true);
+        let ((_, kept), (_, found)) =
+            (gradients(&model, &half, false)?, gradients(&model, &half, true)?);
+        for (name, wanted) in &wanted {
+            assert_eq!(found[name].dtype(), DType::BF16);
+            let wide = |grads: &BTreeMap<String, Tensor>| grads[name].to_dtype(DType::F32);
+            assert_eq!(bits(&wide(&kept)?), bits(&wide(&found)?), "{name}");
+            let off = (wide(&found)? - wanted)?.sqr()?.sum_all()?.to_scalar::<f32>()?;
+            let size = wanted.sqr()?.sum_all()?.to_scalar::<f32>()?;
+            assert!((off / size).sqrt() < 0.1, "{name}: off by {} of {}", off.sqrt(), size.sqrt());
+        }
+
+        // A frozen weight beside a trained one: the same gradient, and none for the frozen one.
+        let name = "model.layers.0.mlp.gate_proj.weight";
+        let one = BTreeMap::from([(name.to_owned(), half[name].clone())]);
+        let (_, alone) = gradients(&model_over(&config, &half, |it| it == name), &one, true)?;
+        assert_close(name, &alone[name], &found[name], 0.05);
+    }
+    Ok(())
+}
+
+/// Adapters are trained over weights that stay in bf16 as their file stores them.
+#[test]
+fn an_adapter_is_trained_over_stored_halves() -> Result<()> {
+    let config = config(1);
+    let stored = tensors(&config, 5, DType::BF16);
+    let wide = stored.iter().map(|(name, it)| Ok((name.clone(), it.to_dtype(DType::F32)?)));
+    let wide = wide.collect::<Result<HashMap<_, _>>>()?;
+    let base = |tensors| Weights::from_tensors(tensors, DType::F32, &Device::Cpu);
+    let lora = LoraConfig {
+        rank: 2,
+        alpha: 4.0,
+        targets: vec!["all-linear".to_owned()],
+        rslora: false,
+        dropout: 0.0,
+    };
+    let adapter = Adapter::init(&config, &lora, 3, DType::F32, &Device::Cpu)?;
+    for var in adapter.variables().values() {
+        var.set(&Tensor::rand(-0.2f32, 0.2, var.shape(), &Device::Cpu)?)?;
+    }
+    let gradients = |weights: Weights| {
+        let model = Qwen3::new(&config, &weights)?.with_adapter(&adapter)?;
+        gradients(&model, &adapter.variables(), true)
+    };
+    let (wanted_loss, wanted) = gradients(base(wide))?;
+    let (loss, found) = gradients(base(stored).packed())?;
+    assert!((loss - wanted_loss).abs() < 1e-5, "{loss} is not {wanted_loss}");
+    for (name, wanted) in &wanted {
+        assert_close(name, &found[name], wanted, 1e-4);
+    }
+    Ok(())
+}
+
+/// A policy's log-probabilities: those of the scorer, masks and temperature included, and a gradient.
+#[test]
+fn token_logprobs_are_those_of_the_scorer() -> Result<()> {
+    let config = config(0);
+    let variables = variables(&config, DType::F32);
+    let model = model_over(&config, &variables, |_| true);
+    let ids = prompt(30, 4);
+    let mask: Vec<Option<TokenMask>> = (10..30)
+        .map(|at| {
+            let mut mask = TokenMask::alloc(config.vocab_size);
+            (0..512).filter(|id| id % 5 == ids[at] % 5).for_each(|id| mask.allow_token(id));
+            (at % 2 == 0).then_some(mask)
+        })
+        .collect();
+    let completion: Vec<bool> = (0..30).map(|at| at >= 10).collect();
+    let scored = logprobs(&model, &ids, &completion, 0.8, Some(&mask))?;
+    let targets = Tensor::new(&ids[10..], &Device::Cpu)?;
+    let sequences = Sequences::new(&[&ids])?;
+    let (found, grads) = model.gradients(&sequences, &variables, true, |hidden| {
+        let before = hidden.narrow(0, 9, 20)?;
+        let (logprobs, _) = model.token_logprobs(&before, &targets, 0.8, Some(&mask))?;
+        Ok((logprobs.mean_all()?, logprobs.detach()))
+    })?;
+    for (found, scored) in found.to_vec1::<f32>()?.iter().zip(&scored) {
+        assert!((found - scored.logprob).abs() < 1e-5, "{found} is not {}", scored.logprob);
+    }
+    let length = grads["model.layers.0.mlp.up_proj.weight"].sqr()?.sum_all()?;
+    assert!(length.to_scalar::<f32>()? > 1e-6);
     Ok(())
 }
 

@@ -67,7 +67,8 @@ pub fn linear_cross_entropy(
         return shape_error("linear_cross_entropy", rule, &[hidden, weight]);
     }
     if !is_f32_cpu(&[hidden, weight]) {
-        return composed::linear_cross_entropy(hidden, weight, targets, &weights.detach());
+        let logits = super::linear(hidden, weight)?;
+        return composed::cross_entropy(&logits, targets, &weights.detach());
     }
     let op = LinearCrossEntropy {
         targets: read_targets("linear_cross_entropy", targets, rows, vocabulary)?,

@@ -1,10 +1,12 @@
+use std::sync::{Mutex, PoisonError};
+
 use candle_core::backend::BackendStorage;
 use candle_core::{
     CpuStorage, CudaStorage, CustomOp2, Error, Layout, Result, Shape, Storage, Tensor,
 };
 
 /// Makes `value`, which was computed from `a` and `b` without a graph, a node whose gradients `backward` gives for that of
-/// the value; on any device. The value is copied, so it should be small.
+/// the value; on any device. The value is copied once, and only the copy is kept.
 pub(super) fn given<F>(a: &Tensor, b: &Tensor, value: &Tensor, backward: F) -> Result<Tensor>
 where
     F: Fn(&Tensor, &Tensor, &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)>
@@ -12,20 +14,23 @@ where
         + Sync
         + 'static,
 {
-    a.apply_op2(b, Given { value: value.detach(), backward })
+    a.apply_op2(b, Given { value: Mutex::new(Some(value.detach())), backward })
 }
 
 struct Given<F> {
-    value: Tensor,
+    /// Until the forward pass has taken it.
+    value: Mutex<Option<Tensor>>,
     backward: F,
 }
 
 impl<F> Given<F> {
     fn copy<S: BackendStorage>(&self, of: impl Fn(&Storage) -> Option<&S>) -> Result<(S, Shape)> {
-        let (storage, layout) = self.value.storage_and_layout();
+        let value = self.value.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let value = value.expect("there is one forward pass");
+        let (storage, layout) = value.storage_and_layout();
         let elsewhere = || Error::Msg("a given value must be where its operands are".into()).bt();
         let copy = of(&storage).ok_or_else(elsewhere)?.try_clone(layout)?;
-        Ok((copy, self.value.shape().clone()))
+        Ok((copy, value.shape().clone()))
     }
 }
 

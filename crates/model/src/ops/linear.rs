@@ -6,6 +6,8 @@ use super::cpu::{
     Into, Matrix, Threads, for_each_block, is_f32_cpu, is_tracked, map_blocks2, matmul, new_matmul,
     operand, values,
 };
+use super::given::given;
+use super::row_product::row_linear;
 use super::{composed, shape_error, swiglu};
 
 /// `x · weightᵀ` for `x: [.., I]` and `weight: [O, I]`, as `[.., O]`.
@@ -20,7 +22,29 @@ pub fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     if is_f32_cpu(&[x, weight]) {
         return x.contiguous()?.apply_op2(&weight.contiguous()?, Linear);
     }
+    if !is_tracked(&[weight]) && is_tracked(&[x]) {
+        return frozen_linear(x, weight);
+    }
     composed::linear(x, weight)
+}
+
+/// [`linear`] with a gradient for `x` alone. candle's own product computes and keeps one for the weight, too, tracked or
+/// not: as much memory again as all the weights of a model.
+///
+/// Beside f32 rows on the CPU, the weight may be stored in bf16 or f16.
+///
+/// # Errors
+/// If `weight` does not have the width of `x`.
+pub fn frozen_linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    check("frozen_linear", x, weight)?;
+    let weight = weight.detach();
+    let product = row_linear(&x.detach(), &weight)?;
+    given(x, &weight, &product, |x, weight, grad| {
+        let (outputs, _) = weight.dims2()?;
+        let weight = weight.to_dtype(grad.dtype())?;
+        let x_grad = composed::matmul(&grad.reshape(((), outputs))?, &weight)?;
+        Ok((Some(x_grad.reshape(x.shape())?), None))
+    })
 }
 
 /// `residual + x · weightᵀ`: [`linear`] that adds in the product, and one node less to run
@@ -39,7 +63,7 @@ pub fn linear_residual(x: &Tensor, weight: &Tensor, residual: &Tensor) -> Result
         let (weight, residual) = (weight.contiguous()?, residual.contiguous()?);
         return x.contiguous()?.apply_op3(&weight, &residual, Linear);
     }
-    composed::linear_residual(x, weight, residual)
+    residual + linear(x, weight)?
 }
 
 /// `swiglu(x · gateᵀ, x · upᵀ)`, the first half of the MLP, for `x: [.., I]` and
@@ -58,7 +82,7 @@ pub fn swiglu_linear(x: &Tensor, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
         let op = SwigluLinear { keep: is_tracked(&[x, gate, up]), products: OnceLock::new() };
         return x.contiguous()?.apply_op3(&gate.contiguous()?, &up.contiguous()?, op);
     }
-    composed::swiglu_linear(x, gate, up)
+    super::swiglu(&linear(x, gate)?, &linear(x, up)?)
 }
 
 pub(super) fn check(op: &str, x: &Tensor, weight: &Tensor) -> Result<()> {

@@ -49,7 +49,7 @@ pub use causal_softmax::causal_softmax;
 pub(crate) use cpu::values;
 pub use cross_entropy::{cross_entropy, linear_cross_entropy, token_logprobs};
 pub use embedding::embedding;
-pub use linear::{linear, linear_residual, swiglu_linear};
+pub use linear::{frozen_linear, linear, linear_residual, swiglu_linear};
 pub use packed::{Packed, Quants};
 pub(crate) use paged_attention::{BLOCK_TOKENS, Heads, Span, paged_attention};
 pub use policy_logprobs::masked_token_logprobs;

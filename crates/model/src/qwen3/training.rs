@@ -11,7 +11,6 @@ use candle_core::{Tensor, Var};
 
 use super::{Attention, Layer, Qwen3};
 use crate::error::Result;
-use crate::grammar::TokenMask;
 use crate::ops;
 use crate::sequences::Sequences;
 
@@ -86,27 +85,14 @@ impl Qwen3 {
         sequences.check(&self.config)?;
         let pass = Pass::new(self, sequences)?;
         let ids = Tensor::new(sequences.ids(), self.device())?.unsqueeze(0)?;
-        let mut hidden = self.embed_tokens.embedding(&ids)?.detach(); // [1, N, hidden]
+        let embedded = self.embed_tokens.embedding(&ids)?; // [1, N, hidden]
+        // Cut as there: some weights are multiplied otherwise where a gradient is tracked.
+        let mut joint = Joint::new(&embedded, embedded.track_op())?;
         for layer in &self.layers {
-            hidden = layer.forward_packed(&hidden, &pass)?.detach();
+            let output = layer.forward_packed(&joint.0, &pass)?;
+            joint = Joint::new(&output, output.track_op())?;
         }
-        Ok(self.norm.forward(&hidden)?.squeeze(0)?.detach())
-    }
-
-    /// Log-probabilities of `targets` after `hidden`, `[N, hidden]`, and entropies, as [`ops::masked_token_logprobs`] has them:
-    /// under temperature and masks, and without logits in memory.
-    ///
-    /// # Errors
-    /// As there, and a head whose weights are packed.
-    pub fn token_logprobs(
-        &self,
-        hidden: &Tensor,
-        targets: &Tensor,
-        temperature: f64,
-        masks: Option<&[Option<TokenMask>]>,
-    ) -> Result<(Tensor, Tensor)> {
-        let head = self.lm_head.plain()?;
-        Ok(ops::masked_token_logprobs(hidden, head, targets, temperature, masks)?)
+        Ok(self.norm.forward(&joint.0)?.squeeze(0)?.detach())
     }
 }
 

@@ -109,7 +109,7 @@ fn window(text: &str, line: usize, temperature: f64) -> Result<Vec<Row>, ReplayE
         .map(|(row, ((prompt, completion), (mask, advantage)))| {
             let next = groups.len() as u64;
             let group = *groups.entry(prompt.clone()).or_insert(next);
-            let sampled = mask.into_iter().map(|flag| match flag {
+            let sampled = mask.iter().map(|flag| match *flag {
                 Flag::Bool(counts) => Ok(counts),
                 Flag::Number(flag @ 0..=1) => Ok(flag == 1),
                 Flag::Number(found) => Err(ReplayError::Mask { line, row, found }),

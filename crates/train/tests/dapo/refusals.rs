@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 
 use crate::models::{CONFIG, base, config, distance, golden, rows, trainer, weights};
 
+/// What makes good input bad.
+type Change<T> = fn(&mut T);
+
 fn refused_config(change: impl FnOnce(&mut DapoConfig)) -> String {
     let mut config = config();
     change(&mut config);
@@ -16,7 +19,7 @@ fn refused_config(change: impl FnOnce(&mut DapoConfig)) -> String {
 
 #[test]
 fn configurations_that_make_no_sense_are_named() {
-    let refused: [(fn(&mut DapoConfig), &str); 9] = [
+    let refused: [(Change<DapoConfig>, &str); 9] = [
         (|c| c.sampling.temperature = 0.0, "`sampling.temperature` is 0; it must be positive"),
         (|c| c.loss.entropy_coef = 0.1, "`loss.entropy_coef` is 0.1; entropies have no gradient"),
         (|c| c.batch.workers = 0, "`batch.workers` is 0"),
@@ -71,7 +74,7 @@ fn an_adapter_that_is_not_what_the_run_asks_for_is_refused() {
 
 #[test]
 fn rows_that_cannot_be_used_are_named_and_nothing_has_changed() {
-    let refused: [(fn(&mut Row), &str); 9] = [
+    let refused: [(Change<Row>, &str); 9] = [
         (|row| row.prompt = [].into(), "it has no prompt"),
         (|row| row.completion[0] = 96, "token 96 is outside the vocabulary of 96"),
         (|row| row.sampled.push(true), "but `sampled` has"),
