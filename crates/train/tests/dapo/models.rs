@@ -68,11 +68,15 @@ pub(crate) fn base_tensors() -> BTreeMap<String, Tensor> {
 
 /// `tied-gqa`: two layers, 40 wide.
 pub(crate) fn base() -> Qwen3 {
+    base_over(base_tensors())
+}
+
+/// The same over given tensors, which it shares.
+pub(crate) fn base_over(tensors: BTreeMap<String, Tensor>) -> Qwen3 {
     let path = golden("tied-gqa/config.json");
     let text = std::fs::read_to_string(&path).expect("a configuration");
     let config = Config::from_json(&text, &path).expect("a configuration");
-    let weights =
-        Weights::from_tensors(base_tensors().into_iter().collect(), DType::F32, &Device::Cpu);
+    let weights = Weights::from_tensors(tensors.into_iter().collect(), DType::F32, &Device::Cpu);
     Qwen3::new(&config, &weights).expect("a model")
 }
 
