@@ -22,7 +22,7 @@ pub(crate) use eval::{
 pub(crate) use bench::{BenchCommand, BenchEngineArgs, RandomArgs};
 pub(crate) use placement::PlacementArgs;
 pub(crate) use prm::{PrmCommand, PrmScoreArgs, PrmStressArgs};
-pub(crate) use train::{CollectArgs, LabelArgs, SftArgs, TrainCommand, TrainPrmArgs};
+pub(crate) use train::{CollectArgs, DapoArgs, LabelArgs, SftArgs, TrainCommand, TrainPrmArgs};
 
 const ENVIRONMENT: &str = "\
 Environment, also from a file `.env`:
@@ -96,7 +96,7 @@ impl Command {
             (Self::Train { command }, Some((_, matches))) => match command {
                 TrainCommand::Collect(args) => args.run.typed = typed(matches),
                 TrainCommand::Label(args) => args.typed = typed(matches),
-                TrainCommand::Sft(_) | TrainCommand::Prm(_) => {}
+                TrainCommand::Sft(_) | TrainCommand::Prm(_) | TrainCommand::Dapo(_) => {}
             },
             _ => {}
         }

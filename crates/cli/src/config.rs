@@ -14,12 +14,21 @@ pub(crate) fn load<T: DeserializeOwned>(file: &Path, overrides: &[String]) -> Re
     let text = std::fs::read_to_string(file)
         .with_context(|| format!("cannot read configuration `{name}`"))
         .map_err(Failure::usage)?;
-    let mut table: Table = toml::from_str(&text)
+    parse(&text, &name.to_string(), overrides)
+}
+
+/// [`load`] of a configuration that is inside this program.
+pub(crate) fn parse<T: DeserializeOwned>(
+    text: &str,
+    name: &str,
+    overrides: &[String],
+) -> Result<T, Failure> {
+    let mut table: Table = toml::from_str(text)
         .with_context(|| format!("configuration `{name}` is not TOML"))
         .map_err(Failure::usage)?;
     if overrides.is_empty() {
         // Straight from the text, so that an error shows the line.
-        return toml::from_str(&text).map_err(|error| explain(error, &format!("`{name}`")));
+        return toml::from_str(text).map_err(|error| explain(error, &format!("`{name}`")));
     }
     for pair in overrides {
         set(&mut table, pair).map_err(Failure::usage)?;

@@ -168,7 +168,8 @@ fn each_begun<Line: DeserializeOwned, Begun>(
     }
 }
 
-fn read(path: &Path) -> Result<String, Failure> {
+/// The text of a file, or of standard input where it is called `-`.
+pub(crate) fn read(path: &Path) -> Result<String, Failure> {
     let mut text = String::new();
     if path == Path::new("-") {
         std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
@@ -199,7 +200,7 @@ impl WeightsArgs {
 }
 
 /// The files of a model, fetched where they are not here.
-fn files(name: Option<&str>) -> Result<agentflow_model::ModelFiles, Failure> {
+pub(crate) fn files(name: Option<&str>) -> Result<agentflow_model::ModelFiles, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -157,6 +157,12 @@ impl Adapter {
         tensors.filter_map(|(name, tensor)| Some((name, Var::from_tensor(tensor).ok()?))).collect()
     }
 
+    /// The adapted layers by name, with the rank of each and what it is scaled by: `alpha / rank`, or `alpha / √rank`.
+    pub fn shape(&self) -> impl Iterator<Item = (&str, usize, f64)> {
+        let modules = self.modules.iter();
+        modules.map(|(module, lora)| (module.as_str(), lora.b.dims()[1], lora.scale))
+    }
+
     /// The pairs under PEFT's names: A `[rank, in]`, B `[out, rank]`.
     fn tensors(&self) -> impl Iterator<Item = (String, &Tensor)> {
         self.modules.iter().flat_map(|(module, lora)| {

@@ -1,4 +1,4 @@
-//! Checkpoints: weights and optimizer state of one update, in a directory that appears whole or not at all.
+//! Checkpoints: all that a run needs to go on, in a directory that appears whole or not at all.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,18 +21,18 @@ pub enum CheckpointError {
         "checkpoint `{path}` cannot be used: {problem}; remove it to fall back to the one before"
     )]
     Unusable { path: PathBuf, problem: String },
-    #[error("cannot write the weights `{path}`: {problem}")]
+    #[error("cannot write `{path}`: {problem}")]
     Write { path: PathBuf, problem: String },
 }
 
 /// A checkpoint on disk.
 pub(crate) struct Checkpoint {
-    pub update: u64,
-    path: PathBuf,
+    pub(crate) update: u64,
+    pub(crate) path: PathBuf,
 }
 
 impl Checkpoint {
-    /// Writes the checkpoint of `update` below `root`, and removes all but the newest `keep`.
+    /// Writes the checkpoint of `update` below `root`, weights and optimizer, and removes all but the newest `keep`.
     pub(crate) fn write(
         root: &Path,
         update: u64,
@@ -40,27 +40,32 @@ impl Checkpoint {
         optimizer: &AdamW,
         keep: usize,
     ) -> Result<(), CheckpointError> {
+        Self::write_with(root, update, keep, |dir| {
+            save_variables(variables, &dir.join(WEIGHTS))?;
+            save_optimizer(optimizer, dir)
+        })
+    }
+
+    /// [`Checkpoint::write`] of the files that `fill` writes, synced, into the directory that it is given.
+    pub(crate) fn write_with<E: From<CheckpointError>>(
+        root: &Path,
+        update: u64,
+        keep: usize,
+        fill: impl FnOnce(&Path) -> Result<(), E>,
+    ) -> Result<(), E> {
         let beside = root.join("new.tmp");
-        let io = |action, path: &Path| {
-            let path = path.to_owned();
-            move |source| RunDirError::Io { action, path, source }
-        };
         if beside.exists() {
             std::fs::remove_dir_all(&beside).map_err(io("remove", &beside))?;
         }
         std::fs::create_dir_all(&beside).map_err(io("create", &beside))?;
-        save_variables(variables, &beside.join(WEIGHTS))?;
-        let optimizer_path = beside.join(OPTIMIZER);
-        optimizer.save(&optimizer_path).map_err(|e| CheckpointError::Write {
-            path: optimizer_path.clone(),
-            problem: e.to_string(),
-        })?;
-        sync(&optimizer_path)?;
+        fill(&beside)?;
+        sync(&beside)?;
         let path = root.join(format!("update-{update:06}"));
         if path.exists() {
             std::fs::remove_dir_all(&path).map_err(io("remove", &path))?;
         }
         std::fs::rename(&beside, &path).map_err(io("rename to", &path))?;
+        sync(root)?; // the name is on disk only when its directory is
         let all = Self::all(root);
         for old in &all[..all.len().saturating_sub(keep)] {
             std::fs::remove_dir_all(&old.path).map_err(io("remove", &old.path))?;
@@ -79,12 +84,18 @@ impl Checkpoint {
         variables: &BTreeMap<String, Var>,
         optimizer: &mut AdamW,
     ) -> Result<(), CheckpointError> {
-        load_variables(variables, &self.path.join(WEIGHTS))
-            .and_then(|()| {
-                let path = self.path.join(OPTIMIZER);
-                optimizer.load(&path).map_err(|e| e.to_string())
-            })
-            .map_err(|problem| CheckpointError::Unusable { path: self.path.clone(), problem })
+        load_variables(variables, &self.path.join(WEIGHTS)).map_err(|e| self.unusable(e))?;
+        self.restore_optimizer(optimizer)
+    }
+
+    /// Sets an optimizer to what it was.
+    pub(crate) fn restore_optimizer(&self, optimizer: &mut AdamW) -> Result<(), CheckpointError> {
+        let loaded = optimizer.load(&self.path.join(OPTIMIZER));
+        loaded.map_err(|e| self.unusable(e.to_string()))
+    }
+
+    pub(crate) fn unusable(&self, problem: String) -> CheckpointError {
+        CheckpointError::Unusable { path: self.path.clone(), problem }
     }
 
     /// All checkpoints below `root`, oldest first.
@@ -102,15 +113,21 @@ impl Checkpoint {
     }
 }
 
-/// Writes variables as safetensors: whole or not at all.
+/// Writes variables as safetensors, synced.
 pub(crate) fn save_variables(
     variables: &BTreeMap<String, Var>,
     path: &Path,
 ) -> Result<(), CheckpointError> {
     let tensors: BTreeMap<String, Tensor> =
         variables.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect();
-    save_tensors(path, &tensors)
-        .map_err(|e| CheckpointError::Write { path: path.to_owned(), problem: e.to_string() })
+    save_tensors(path, &tensors).map_err(|error| failed(path, &error))
+}
+
+/// Writes the state of an optimizer into the directory of a checkpoint, synced.
+pub(crate) fn save_optimizer(optimizer: &AdamW, dir: &Path) -> Result<(), CheckpointError> {
+    let path = dir.join(OPTIMIZER);
+    optimizer.save(&path).map_err(|error| failed(&path, &error))?;
+    sync(&path)
 }
 
 /// Sets every variable to the tensor of its name in a safetensors file; says what does not fit.
@@ -124,7 +141,16 @@ pub(crate) fn load_variables(variables: &BTreeMap<String, Var>, path: &Path) -> 
     Ok(())
 }
 
+fn failed(path: &Path, error: &dyn std::fmt::Display) -> CheckpointError {
+    CheckpointError::Write { path: path.to_owned(), problem: error.to_string() }
+}
+
+/// Waits until a file, or the names in a directory, are on disk.
 fn sync(path: &Path) -> Result<(), CheckpointError> {
-    let sync = std::fs::File::open(path).and_then(|file| file.sync_all());
-    sync.map_err(|source| RunDirError::Io { action: "sync", path: path.to_owned(), source }.into())
+    std::fs::File::open(path).and_then(|file| file.sync_all()).map_err(io("sync", path))
+}
+
+fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> CheckpointError {
+    let path = path.to_owned();
+    move |source| RunDirError::Io { action, path, source }.into()
 }

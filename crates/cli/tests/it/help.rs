@@ -62,6 +62,11 @@ fn help_of_train_sft() {
 }
 
 #[test]
+fn help_of_train_dapo() {
+    assert_snapshot!(printed(&["train", "dapo", "--help"]));
+}
+
+#[test]
 fn help_of_tools_call() {
     assert_snapshot!(printed(&["tools", "call", "--help"]));
 }

@@ -30,3 +30,4 @@ mod solve;
 mod tools;
 mod tools_command;
 mod train;
+mod train_dapo;

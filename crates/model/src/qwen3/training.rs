@@ -75,6 +75,25 @@ impl Qwen3 {
         }
         Ok((extra, total.finish()?))
     }
+
+    /// The hidden states that [`Qwen3::gradients`] gives its `head`, bit for bit, without a gradient: for log-probs that are
+    /// compared with those of a training pass. At a time there are the activations of one layer.
+    ///
+    /// # Errors
+    /// Tokens that this model cannot read, or a failed computation.
+    pub fn hidden_of_training(&self, sequences: &Sequences) -> Result<Tensor> {
+        sequences.check(&self.config)?;
+        let pass = Pass::new(self, sequences)?;
+        let ids = Tensor::new(sequences.ids(), self.device())?.unsqueeze(0)?;
+        let embedded = self.embed_tokens.embedding(&ids)?; // [1, N, hidden]
+        // Cut as there: some weights are multiplied otherwise where a gradient is tracked.
+        let mut joint = Joint::new(&embedded, embedded.track_op())?;
+        for layer in &self.layers {
+            let output = layer.forward_packed(&joint.0, &pass)?;
+            joint = Joint::new(&output, output.track_op())?;
+        }
+        Ok(self.norm.forward(&joint.0)?.squeeze(0)?.detach())
+    }
 }
 
 /// Where the graph is cut: what one layer gives and the next takes, a `Var` where its gradient is needed.

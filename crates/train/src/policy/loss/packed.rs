@@ -1,10 +1,13 @@
 //! A micro-batch without padding: the tokens of its rows one after the other.
 
+use serde::{Deserialize, Serialize};
+
 use super::LossError;
 use super::window::Window;
 
-/// How much better than expected: of a whole completion, or of each of its tokens.
-#[derive(Debug, Clone, PartialEq)]
+/// How much better than expected: of a whole completion, or of each of its tokens. In JSON a number or a list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
 pub enum Credit {
     Row(f64),
     /// One a token; for credit by step.
