@@ -111,7 +111,7 @@ pub struct Reward {
 
 /// The rewards of `decided`, in order.
 ///
-/// `scores` is the PRM: texts by [`prm_input`] to raw scores, in order; it is called once, with the texts of all valid
+/// `scores` is the PRM: texts by [`prm_input`](agentflow_agent::prm_input()) to raw scores, in order; it is called once, with the texts of all valid
 /// decisions, and not at all where nothing needs it. A score does not depend on those beside it, so neither does a reward.
 /// A score that is no number counts as unknown: the reward is NaN, which the advantages leave out.
 ///
