@@ -1,5 +1,9 @@
 //! Ctrl-c: the first ends the work cleanly, the second at once.
 
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +22,21 @@ pub(crate) fn on_ctrl_c() -> CancellationToken {
         std::process::exit(130);
     });
     token
+}
+
+/// What training asks between two updates: true once ctrl-c was pressed, which is also told.
+pub(crate) fn after_the_update() -> Result<Arc<AtomicBool>, Failure> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let stop = interrupted.clone();
+    then(move || {
+        stop.store(true, Ordering::Relaxed);
+        // Nothing is left to do where stderr is closed.
+        let _ = writeln!(
+            std::io::stderr(),
+            "finishing the update in work, and writing a checkpoint; ctrl-c again ends at once"
+        );
+    })?;
+    Ok(interrupted)
 }
 
 /// Runs `action` on the first ctrl-c, for commands that have no runtime of their own.

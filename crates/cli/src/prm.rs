@@ -3,19 +3,19 @@
 mod stress;
 mod trajectories;
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
 use agentflow_train::prm::{Prm, PrmError};
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::Failure;
 use crate::arguments::{PlacementArgs, PrmCommand, PrmScoreArgs};
 use crate::progress::Progress;
-use crate::{output, placement, runs};
+use crate::{model, output, placement, runs};
 
 pub(crate) fn run(command: PrmCommand) -> Result<(), Failure> {
     match command {
@@ -27,7 +27,7 @@ pub(crate) fn run(command: PrmCommand) -> Result<(), Failure> {
 fn score(args: &PrmScoreArgs) -> Result<(), Failure> {
     match (&args.run, &args.input) {
         (_, Some(input)) => {
-            let input = read(input)?;
+            let input = model::read(input)?;
             let prm = open(&args.model, &args.placement)?;
             if !args.force {
                 prm.check_prompt(None).map_err(Failure::usage)?;
@@ -130,15 +130,4 @@ fn answers(prm: &Prm, texts: Vec<Result<Vec<u32>, String>>) -> Vec<Result<f32, S
         Err(error) => Err(error),
     };
     texts.into_iter().map(next).collect()
-}
-
-fn read(path: &Path) -> Result<String, Failure> {
-    let mut text = String::new();
-    if path == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
-    } else {
-        text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read `{}`", path.display()))?;
-    }
-    Ok(text)
 }

@@ -387,6 +387,7 @@ fn no_grammar_ever_yields_text_that_breaks_its_schema() {
         for completion in complete(&engine, requests).into_iter().flatten() {
             forced += completion.tokens.iter().filter(|token| token.forced).count();
             match completion.finish {
+                Finish::Refused => panic!("nothing filters a local model"),
                 Finish::Length => cut += 1,
                 Finish::Stop => {
                     let checked = agentflow_llm::schema::validate(schema, &completion.text);

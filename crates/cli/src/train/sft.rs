@@ -1,8 +1,6 @@
 //! `agentflow train sft`: configuration in, a run directory out.
 
-use std::io::Write;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use agentflow_eval::RunDir;
 use agentflow_model::{DtypeChoice, Placement};
@@ -38,15 +36,7 @@ pub(crate) fn run(args: SftArgs) -> Result<(), Failure> {
             RunDir::create(&args.runs, "sft", &record).map_err(Failure::work)?
         }
     };
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let stop = interrupted.clone();
-    interrupt::then(move || {
-        stop.store(true, Ordering::Relaxed);
-        let _ = writeln!(
-            std::io::stderr(),
-            "finishing the update in work, and writing a checkpoint; ctrl-c again ends at once"
-        );
-    })?;
+    let interrupted = interrupt::after_the_update()?;
     let mut progress = Progress::new(config.schedule.updates, "updates");
     progress.say(&format!("run {}", run.path().display()));
     let mut pace = Pace::default();
