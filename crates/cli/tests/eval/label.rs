@@ -317,8 +317,10 @@ fn what_cannot_be_labelled_is_refused() {
     ");
     assert_snapshot!(refused(&[path]), @r"
     exit code 2
-    error: say who labels: --monte-carlo K goes on K times from the state after each decision
+    error: say who labels: --monte-carlo K goes on K times from the state after each decision, --judge WHERE has a stronger model rate it, and --consensus keeps that on which two such runs agree
     ");
+    let both = refused(&[path, "--monte-carlo", "2", "--judge", "ollama"]);
+    assert!(both.contains("cannot be used with"), "{both}");
     assert_snapshot!(refused(&[path, "--monte-carlo", "0"]), @r"
     exit code 2
     error: invalid value '0' for '--monte-carlo <K>': 0 is not in 1..=1024

@@ -155,7 +155,7 @@ fn backends_that_need_more_arguments() {
     assert_snapshot!(refused(agentflow(&["solve", "hi", "--backend", "openai"])), @r"
     exit code: 2
     ----- stderr -----
-    error: --backend openai needs --url and --model, e.g. --url http://127.0.0.1:8000/v1 --model Qwen/Qwen3-8B; the key comes from $OPENAI_API_KEY
+    error: --backend openai needs --url and --model, e.g. --url http://127.0.0.1:8000/v1 --model Qwen/Qwen3-8B; the key comes from $OPENAI_API_KEY, for DeepSeek from $DEEPSEEK_API_KEY
     ");
 }
 
