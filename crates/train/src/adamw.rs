@@ -255,7 +255,8 @@ mod tests {
         assert!(values(&here) == values(&there));
         let moments = |it: &AdamW| {
             let Parameter { first, second, .. } = &it.parameters["w"];
-            [first, second].map(|it| it.flatten_all().and_then(|it| it.to_vec1::<f32>()).expect("small"))
+            [first, second]
+                .map(|it| it.flatten_all().and_then(|it| it.to_vec1::<f32>()).expect("small"))
         };
         assert!(moments(&one) == moments(&other));
     }
@@ -265,7 +266,8 @@ mod tests {
         let gradient: Vec<f32> = (0..100_003).map(|it| (it as f32 * 0.7).sin()).collect();
         let gradients = gradients(&gradient);
         let on = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+            let pool =
+                rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
             pool.install(|| global_norm(gradients.values()).expect("a norm"))
         };
         assert_eq!(on(1), on(3));

@@ -59,14 +59,9 @@ fn update_block(
     rates: &Rates,
 ) {
     // As candle rounds the numbers that tensors are multiplied with.
-    let [clip, keep1, take1, keep2, take2] = [
-        rates.clip,
-        rates.beta1,
-        1.0 - rates.beta1,
-        rates.beta2,
-        1.0 - rates.beta2,
-    ]
-    .map(|it| it as f32);
+    let [clip, keep1, take1, keep2, take2] =
+        [rates.clip, rates.beta1, 1.0 - rates.beta1, rates.beta2, 1.0 - rates.beta2]
+            .map(|it| it as f32);
     let [uncorrect2, eps, step, decay] =
         [1.0 / rates.correction2, rates.eps, rates.step, rates.decay].map(|it| it as f32);
     for (((value, first), second), gradient) in
