@@ -115,7 +115,7 @@ class Bench:
             "checkpoint.every": 100_000,
         }
         config = Path(__file__).parents[2] / "configs/tiny/prm.toml"
-        command = [self.args.binary, "train", "prm", "--device", "cpu", "--dtype", "f32", "--config", config]
+        command = [self.args.binary.resolve(), "train", "prm", "--device", "cpu", "--dtype", "f32", "--config", config]
         command += ["--runs", runs]
         for key, value in settings.items():
             command += ["--set", f"{key}={value}"]
@@ -123,7 +123,7 @@ class Bench:
         lines: list[str] = []
 
         def watch(process: subprocess.Popen) -> None:
-            while process.poll() is None and len(lines) <= self.shape.updates:
+            while is_running(process.pid) and len(lines) <= self.shape.updates:
                 time.sleep(0.02)
                 lines[:] = [text for path in runs.glob("*/metrics.jsonl") for text in path.read_text().splitlines()]
                 cpu.setdefault(len(lines), cpu_seconds(process.pid))
@@ -149,7 +149,9 @@ class Bench:
 
     def score(self) -> None:
         if not self.prm.exists():
-            self.run([*HF, "make", "--model", self.model, "--out", self.prm])
+            made = self.folder / "prm"
+            self.run([*HF, "make", "--model", self.model, "--out", made])
+            made.rename(self.prm)
         ours, theirs, batches = [], [], self.shape.hf_batches
         for _ in range(self.args.rounds):
             ours_now, our_scores = self.score_ours()
@@ -165,7 +167,7 @@ class Bench:
             self.compare("score_bf16", "decisions/s", ours, [self.score_hf("bf16", self.shape.hf_batches)[0]])
 
     def score_ours(self) -> tuple[dict, list[float]]:
-        command = [self.args.binary, "prm", "score", "--force", "--device", "cpu", "--dtype", "f32"]
+        command = [self.args.binary.resolve(), "prm", "score", "--force", "--device", "cpu", "--dtype", "f32"]
         command += ["--model", self.prm, "--input", self.input]
         out, peak_mib, err = self.run(command)
         rate = float(re.search(r"texts scored, (\S+)/s", err)[1])
@@ -198,9 +200,13 @@ class Bench:
         busy, start = busy_seconds(), time.perf_counter()
         with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
             process = subprocess.Popen(command, env=self.environment, stdout=out, stderr=err)
-            if watch:
-                watch(process)
-            _, status, usage = os.wait4(process.pid, 0)
+            try:
+                if watch:
+                    watch(process)
+                _, status, usage = os.wait4(process.pid, 0)
+            except BaseException:
+                process.kill()
+                raise
             process.returncode = os.waitstatus_to_exitcode(status)
             out.seek(0)
             err.seek(0)
@@ -239,6 +245,11 @@ def label_line(at: int, text: tuple[str, list[int]]) -> str:
         "by": {"labeller": "consensus", "judge": label, "monte_carlo": label, "margin": 0.1}, "wall_ms": 0,
     }  # fmt: skip
     return json.dumps(record) + "\n"
+
+
+def is_running(pid: int) -> bool:
+    """Without collecting the process: its peak memory would be lost."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
 def cpu_seconds(pid: int) -> float:
