@@ -15,6 +15,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -125,9 +126,9 @@ class Bench:
         def watch(process: subprocess.Popen) -> None:
             while is_running(process.pid) and len(lines) <= self.shape.updates:
                 time.sleep(0.02)
-                lines[:] = [text for path in runs.glob("*/metrics.jsonl") for text in path.read_text().splitlines()]
+                lines[:] = [text for path in runs.glob("*/metrics.jsonl") for text in whole_lines(path)]
                 cpu.setdefault(len(lines), cpu_seconds(process.pid))
-            process.kill()
+            os.kill(process.pid, signal.SIGKILL)
 
         peak_mib = self.run(command, watch)[1]
         timed = [json.loads(line) for line in lines[1:]]
@@ -245,6 +246,11 @@ def label_line(at: int, text: tuple[str, list[int]]) -> str:
         "by": {"labeller": "consensus", "judge": label, "monte_carlo": label, "margin": 0.1}, "wall_ms": 0,
     }  # fmt: skip
     return json.dumps(record) + "\n"
+
+
+def whole_lines(path: Path) -> list[str]:
+    """The last one may still be being written."""
+    return path.read_text().split("\n")[:-1]
 
 
 def is_running(pid: int) -> bool:
