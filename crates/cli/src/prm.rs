@@ -80,6 +80,7 @@ const LINES: usize = 256;
 fn score_lines(prm: &Prm, input: &str) -> Result<(), Failure> {
     let lines: Vec<&str> = input.lines().filter(|line| !line.trim().is_empty()).collect();
     let mut failed = 0;
+    let started = Instant::now();
     output::print(|out| {
         for lines in lines.chunks(LINES) {
             let texts: Vec<Result<Vec<u32>, String>> =
@@ -97,6 +98,9 @@ fn score_lines(prm: &Prm, input: &str) -> Result<(), Failure> {
         }
         Ok(())
     })?;
+    let pace = (lines.len() - failed) as f64 / started.elapsed().as_secs_f64();
+    // Nothing is left to do where stderr is closed.
+    let _ = writeln!(std::io::stderr(), "{} texts scored, {pace:.2}/s", lines.len() - failed);
     match failed {
         0 => Ok(()),
         _ => Err(Failure::work(anyhow!(

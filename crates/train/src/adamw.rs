@@ -1,5 +1,7 @@
 //! AdamW (arXiv 1711.05101) whose state can be saved: candle's own keeps its moments to itself.
 
+mod in_place;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
@@ -35,6 +37,57 @@ struct Parameter {
     second: Tensor, // mean of squared gradients
 }
 
+/// The numbers of one update of one parameter.
+struct Rates {
+    /// What gradients are scaled by.
+    clip: f64,
+    beta1: f64,
+    beta2: f64,
+    eps: f64,
+    /// What the second moment lacks so far.
+    correction2: f64,
+    /// The learning rate, and what the first moment lacks so far.
+    step: f64,
+    /// What is left of the value.
+    decay: f64,
+}
+
+impl Rates {
+    fn new(config: &OptimizerConfig, updates: u64, lr: f64, clip: f64, value: &Tensor) -> Self {
+        let OptimizerConfig { beta1, beta2, eps, weight_decay, .. } = *config;
+        let correction = |beta: f64| 1.0 - beta.powf(updates as f64);
+        let step = lr / correction(beta1);
+        let decay = if value.rank() > 1 { 1.0 - lr * weight_decay } else { 1.0 };
+        Self { clip, beta1, beta2, eps, correction2: correction(beta2), step, decay }
+    }
+}
+
+impl Parameter {
+    fn update(&mut self, gradient: &Tensor, rates: &Rates) -> Result<()> {
+        let Self { value, first, second } = self;
+        let tensors = [value.as_tensor(), &*first, &*second];
+        if gradient.shape() == value.shape() && in_place::covers(&tensors) {
+            let gradient = gradient.contiguous()?;
+            if in_place::covers(&[&gradient]) {
+                return in_place::update(tensors, &gradient, rates);
+            }
+        }
+        self.update_by_tensors(gradient, rates)
+    }
+
+    /// On any device and in any dtype.
+    fn update_by_tensors(&mut self, gradient: &Tensor, rates: &Rates) -> Result<()> {
+        let Rates { clip, beta1, beta2, eps, correction2, step, decay } = *rates;
+        let gradient = (gradient * clip)?;
+        self.first = ((&self.first * beta1)? + (&gradient * (1.0 - beta1))?)?;
+        self.second = ((&self.second * beta2)? + (gradient.sqr()? * (1.0 - beta2))?)?;
+        let scaled = ((&self.second / correction2)?.sqrt()? + eps)?;
+        let step = ((&self.first / scaled)? * step)?;
+        let value = ((self.value.as_detached_tensor() * decay)? - step)?;
+        self.value.set(&value)
+    }
+}
+
 impl AdamW {
     /// An optimizer without history.
     ///
@@ -44,10 +97,9 @@ impl AdamW {
         let parameters = variables
             .iter()
             .map(|(name, value)| {
-                let zeros = value.zeros_like()?;
-                let parameter =
-                    Parameter { value: value.clone(), first: zeros.clone(), second: zeros };
-                Ok((name.clone(), parameter))
+                // Each with values of its own: they are changed in place.
+                let (first, second) = (value.zeros_like()?, value.zeros_like()?);
+                Ok((name.clone(), Parameter { value: value.clone(), first, second }))
             })
             .collect::<Result<_>>()?;
         Ok(Self { config, parameters, updates: 0 })
@@ -64,19 +116,11 @@ impl AdamW {
         let clip =
             if norm > self.config.max_grad_norm { self.config.max_grad_norm / norm } else { 1.0 };
         self.updates += 1;
-        let OptimizerConfig { beta1, beta2, eps, weight_decay, .. } = self.config;
-        let correction1 = 1.0 - beta1.powf(self.updates as f64);
-        let correction2 = 1.0 - beta2.powf(self.updates as f64);
         for (name, parameter) in &mut self.parameters {
-            let Some(gradient) = gradients.get(name) else { continue };
-            let gradient = (gradient * clip)?;
-            parameter.first = ((&parameter.first * beta1)? + (&gradient * (1.0 - beta1))?)?;
-            parameter.second = ((&parameter.second * beta2)? + (gradient.sqr()? * (1.0 - beta2))?)?;
-            let scaled = ((&parameter.second / correction2)?.sqrt()? + eps)?;
-            let step = ((&parameter.first / scaled)? * (lr / correction1))?;
-            let decay = if parameter.value.rank() > 1 { 1.0 - lr * weight_decay } else { 1.0 };
-            let value = ((parameter.value.as_detached_tensor() * decay)? - step)?;
-            parameter.value.set(&value)?;
+            if let Some(gradient) = gradients.get(name) {
+                let rates = Rates::new(&self.config, self.updates, lr, clip, &parameter.value);
+                parameter.update(gradient, &rates)?;
+            }
         }
         Ok(norm)
     }
@@ -125,13 +169,20 @@ impl AdamW {
 fn global_norm<'a>(gradients: impl Iterator<Item = &'a Tensor>) -> Result<f64> {
     let mut total = 0.0;
     for gradient in gradients {
-        total += f64::from(gradient.sqr()?.sum_all()?.to_dtype(DType::F32)?.to_scalar::<f32>()?);
+        total += match in_place::covers(&[gradient]) {
+            true => in_place::squares(gradient)?,
+            false => gradient.sqr()?.sum_all()?.to_dtype(DType::F32)?.to_scalar::<f32>()?.into(),
+        };
     }
     Ok(total.sqrt())
 }
 
 #[cfg(test)]
 mod tests {
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+    use rand_distr::{Distribution, StandardNormal};
+
     use super::*;
 
     fn config() -> OptimizerConfig {
@@ -180,6 +231,49 @@ mod tests {
 
     const TORCH: [f64; 3] =
         [0.825_298_486_440_575_9, -1.910_801_081_755_067_8, 0.342_555_725_947_702_3];
+
+    /// Some blocks and a piece, with gradients of all sizes; the reference is the tensors' arithmetic.
+    #[test]
+    fn in_place_has_the_bits_of_tensors() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut normal = |size: f32| -> Vec<f32> {
+            let draw = |_| size * Distribution::<f32>::sample(&StandardNormal, &mut rng);
+            (0..50_001).map(draw).collect()
+        };
+        let value = normal(1.0);
+        let (here, there) = (variables(&value), variables(&value));
+        let mut one = AdamW::new(config(), &here).expect("an optimizer");
+        let mut other = AdamW::new(config(), &there).expect("an optimizer");
+        for (at, size) in [1e-4, 1e-2, 1.0].into_iter().enumerate() {
+            let gradients = gradients(&normal(size));
+            let norm = one.update(&gradients, 0.1).expect("an update");
+            let clip = if norm > 1.0 { 1.0 / norm } else { 1.0 };
+            let rates = Rates::new(&config(), at as u64 + 1, 0.1, clip, &here["w"]);
+            let parameter = other.parameters.get_mut("w").expect("there is one");
+            parameter.update_by_tensors(&gradients["w"], &rates).expect("an update");
+        }
+        assert!(values(&here) == values(&there));
+        let moments = |it: &AdamW| {
+            let Parameter { first, second, .. } = &it.parameters["w"];
+            [first, second]
+                .map(|it| it.flatten_all().and_then(|it| it.to_vec1::<f32>()).expect("small"))
+        };
+        assert!(moments(&one) == moments(&other));
+    }
+
+    #[test]
+    fn the_norm_is_the_same_on_any_number_of_threads() {
+        let gradient: Vec<f32> = (0..100_003).map(|it| (it as f32 * 0.7).sin()).collect();
+        let gradients = gradients(&gradient);
+        let on = |threads| {
+            let pool =
+                rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+            pool.install(|| global_norm(gradients.values()).expect("a norm"))
+        };
+        assert_eq!(on(1), on(3));
+        let wanted: f64 = gradient.iter().map(|it| f64::from(*it).powi(2)).sum::<f64>().sqrt();
+        assert!((on(3) - wanted).abs() < 1e-9 * wanted);
+    }
 
     #[test]
     fn a_loaded_optimizer_goes_on_as_if_never_stopped() {
