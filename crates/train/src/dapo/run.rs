@@ -99,8 +99,11 @@ impl<'a> Training<'a> {
         let problems = loaded.fingerprint();
         let (name, count) = (loaded.name, loaded.problems.len());
         let held_out = config.eval.problems;
-        let pool = Pool::new(loaded.problems, held_out, config.seed)
-            .ok_or(RunError::Few { name, count, held_out })?;
+        let pool = Pool::new(loaded.problems, held_out, config.seed).ok_or(RunError::Few {
+            name,
+            count,
+            held_out,
+        })?;
         Ok(Self { config, base, placement, profile, pool, problems, prm })
     }
 

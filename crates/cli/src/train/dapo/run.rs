@@ -3,7 +3,9 @@
 use std::io::Write;
 
 use agentflow_eval::RunDir;
-use agentflow_eval::benchmark::{self, Benchmark, Dataset, Loaded, Options, Role, Selection, Source};
+use agentflow_eval::benchmark::{
+    self, Benchmark, Dataset, Loaded, Options, Role, Selection, Source,
+};
 use agentflow_model::ModelFiles;
 use agentflow_model::hub::HubSettings;
 use agentflow_train::dapo::DapoError;
@@ -153,7 +155,8 @@ fn message(metrics: &Metrics) -> String {
 }
 
 fn told(it: &Evaluation) -> String {
-    let failed = if it.failed > 0 { format!(", {} attempts failed", it.failed) } else { String::new() };
+    let failed =
+        if it.failed > 0 { format!(", {} attempts failed", it.failed) } else { String::new() };
     format!(
         "held-out after {} updates: {} of {} right, {:.1} %{failed}",
         it.update,

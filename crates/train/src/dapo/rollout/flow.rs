@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use agentflow_agent::prompt::Profile;
 use agentflow_agent::trajectory::Stop;
-use agentflow_agent::{
-    Budget, CallSettings, Executor, SolveError, Solver, Trajectory, Verifier,
-};
+use agentflow_agent::{Budget, CallSettings, Executor, SolveError, Solver, Trajectory, Verifier};
 use agentflow_eval::{Outcome, Problem, judge};
 use agentflow_llm::Sampling;
 use agentflow_model::Local;
@@ -150,10 +148,9 @@ impl Flow {
         let settings = CallSettings { sampling, think: false, max_tokens };
         // As where the policy is used; but only what the planner says is learnt from.
         let verifier = match self.profile {
-            Profile::Full => Verifier::Model {
-                model: Arc::new(self.policy.clone()),
-                settings: settings.clone(),
-            },
+            Profile::Full => {
+                Verifier::Model { model: Arc::new(self.policy.clone()), settings: settings.clone() }
+            }
             Profile::Compact => Verifier::Planner,
         };
         Solver {

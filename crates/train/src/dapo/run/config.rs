@@ -228,12 +228,7 @@ impl RewardTable {
     fn check(&self) -> Result<(), PolicyConfigError> {
         let ok = PolicyConfigError::unless;
         for (key, weight) in [("reward.outcome", self.outcome), ("reward.prm", self.prm)] {
-            ok(
-                weight >= 0.0 && weight.is_finite(),
-                key,
-                &weight,
-                "it is a weight: 0 or positive",
-            )?;
+            ok(weight >= 0.0 && weight.is_finite(), key, &weight, "it is a weight: 0 or positive")?;
         }
         ok(
             self.outcome > 0.0 || self.prm > 0.0,

@@ -30,9 +30,7 @@ pub enum RunError {
     Few { name: String, count: usize, held_out: usize },
     #[error("gradients do not fit into f16; train in bf16 or f32, e.g. with --dtype bf16")]
     HalfPrecision,
-    #[error(
-        "the {what} is not what the run began with; put the old one back, or start a new run"
-    )]
+    #[error("the {what} is not what the run began with; put the old one back, or start a new run")]
     Changed { what: &'static str },
     #[error(
         "every attempt of rollout {rollout} failed, the last for this: {error}; mend that, and resume the run"
@@ -45,7 +43,9 @@ pub enum RunError {
     NoSignal { rollouts: u32, dropped: String },
     #[error("interrupted")]
     Interrupted,
-    #[error("the log-probs of a carried group are missing; set `dynamic_sampling.surplus` to `discard`")]
+    #[error(
+        "the log-probs of a carried group are missing; set `dynamic_sampling.surplus` to `discard`"
+    )]
     NoSampledLogprobs,
     #[error(transparent)]
     Dapo(#[from] DapoError),

@@ -123,13 +123,23 @@ impl fmt::Display for Plan {
         ] {
             writeln!(f, "#   {name:<36} {:>10.1} MB", bytes / 1e6)?;
         }
-        writeln!(f, "#   Too much? Lower batch.micro_batch_tokens, batch.workers, rollout.concurrency or model.num_ctx,")?;
+        writeln!(
+            f,
+            "#   Too much? Lower batch.micro_batch_tokens, batch.workers, rollout.concurrency or model.num_ctx,"
+        )?;
         writeln!(f, "#   or set batch.recompute.")?;
         let (sampling, learning) = (self.sampling_flops / 1e9, self.learning_flops / 1e9);
-        writeln!(f, "# Time: an update takes some {sampling:.0} GFLOP to sample and {learning:.0} GFLOP to learn, where replies are half as")?;
+        writeln!(
+            f,
+            "# Time: an update takes some {sampling:.0} GFLOP to sample and {learning:.0} GFLOP to learn, where replies are half as"
+        )?;
         let each = (sampling + learning) / 20.0;
         let all = each * self.updates as f64 / 60.0;
-        writeln!(f, "#   long as they may be; at 20 GFLOP/s, which is two processor cores, {each:.0} s, and {all:.0} minutes for {} updates.", self.updates)?;
+        writeln!(
+            f,
+            "#   long as they may be; at 20 GFLOP/s, which is two processor cores, {each:.0} s, and {all:.0} minutes for {} updates.",
+            self.updates
+        )?;
         writeln!(f, "#   Tool calls, refills and evaluations come on top.")
     }
 }

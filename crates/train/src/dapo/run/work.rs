@@ -16,9 +16,9 @@ use super::records::{self, Evaluation, Metrics, RolloutMetrics};
 use super::{Event, Report, RunError, Training};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::curves::Curves;
+use crate::dapo::rollout::Group;
 use crate::dapo::rollout::credit::{self, Weights};
 use crate::dapo::rollout::flow::{self, Flow, Job, Rolled, Setting};
-use crate::dapo::rollout::Group;
 use crate::dapo::{DapoError, Row, Trainer, UpdateMetrics};
 use crate::policy::dynamic_sampling::{DropReason, Need, Refill, Signal};
 
@@ -151,8 +151,13 @@ impl<'a> Work<'a> {
             let (mut groups, metrics) = self.rollout(&mut outer)?;
             on_event(Event::Rolled(&metrics));
             if metrics.missing > 0 {
+                let what = if groups.is_empty() {
+                    "there is no update"
+                } else {
+                    "it is learnt from these"
+                };
                 on_event(Event::Notice(format!(
-                    "rollout {}: {} of {} groups carry a signal after {} rounds ({}); it is learnt from these",
+                    "rollout {}: {} of {} groups carry a signal after {} rounds ({}); {what}",
                     metrics.number,
                     metrics.kept,
                     config.rollout.problems,
@@ -195,10 +200,7 @@ impl<'a> Work<'a> {
     }
 
     /// Fills a batch with groups, rates them, and gives them advantages.
-    fn rollout(
-        &self,
-        outer: &mut Outer,
-    ) -> Result<(Vec<Group>, RolloutMetrics), RunError> {
+    fn rollout(&self, outer: &mut Outer) -> Result<(Vec<Group>, RolloutMetrics), RunError> {
         let started = Instant::now();
         // Keys and values of earlier prompts are not those of the weights as they are now.
         self.flow.policy().engine().forget_prefixes()?;
