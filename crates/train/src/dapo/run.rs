@@ -13,6 +13,7 @@ mod error;
 mod plan;
 mod pool;
 mod records;
+mod tally;
 mod work;
 
 use agentflow_agent::prompt::Profile;

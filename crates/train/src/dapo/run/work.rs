@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::records::{self, Evaluation, Metrics, RolloutMetrics};
+use super::tally::Tally;
 use super::{Event, Report, RunError, Training};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::curves::Curves;
@@ -246,6 +247,9 @@ impl<'a> Work<'a> {
                 groups
             }
         };
+        if let Some(error) = tally.only_failures() {
+            return Err(RunError::AllFailed { rollout: outer.rollouts, error });
+        }
         let weights = Weights { outcome: config.reward.outcome, prm: config.reward.prm };
         let punishment = config.overlong.soft_punishment;
         credit::assign(&mut groups, &config.advantage, weights, punishment)?;
@@ -280,12 +284,6 @@ impl<'a> Work<'a> {
             })
             .collect();
         let rolled = self.runtime.block_on(self.flow.attempts(&jobs, temperature))?;
-        let failed = rolled.iter().filter(|it| it.outcome.is_none());
-        if failed.clone().count() == rolled.len() {
-            let errors = failed.filter_map(|it| it.trajectory.error.clone());
-            let error = errors.last().unwrap_or_default();
-            return Err(RunError::AllFailed { rollout: outer.rollouts, error });
-        }
         let of_problems = rolled.chunks(size as usize).zip(positions());
         let mut groups: Vec<Group> = of_problems
             .map(|(rolled, (position, problem))| {
@@ -448,7 +446,7 @@ fn taken_up(outer: Value, began: &Outer, run: &RunDir) -> Result<Outer, RunError
 /// Rows of an earlier rollout are compared with the policy that sampled them.
 fn freeze(group: &mut Group) -> Result<(), RunError> {
     for decided in group.decisions_mut() {
-        let sampled = decided.row.sampled_logprobs.take();
+        let sampled = decided.row.sampled_logprobs.clone();
         decided.row.old_logprobs = Some(sampled.ok_or(RunError::NoSampledLogprobs)?);
     }
     Ok(())
@@ -488,55 +486,4 @@ fn remove(path: &Path) -> Result<(), RunError> {
         path: path.to_owned(),
         source,
     })?)
-}
-
-/// What is counted over the rounds of a rollout.
-struct Tally {
-    metrics: RolloutMetrics,
-    right: f64,
-    calls: usize,
-    prm: (f64, usize),
-}
-
-impl Tally {
-    fn new(number: u64) -> Self {
-        let metrics = RolloutMetrics { number, ..RolloutMetrics::default() };
-        Self { metrics, right: 0.0, calls: 0, prm: (0.0, 0) }
-    }
-
-    fn add(&mut self, groups: &[Group]) {
-        for group in groups {
-            for attempt in &group.attempts {
-                self.metrics.attempts += 1;
-                self.calls += attempt.decisions.len();
-                match attempt.outcome {
-                    Some(outcome) => self.right += outcome,
-                    None => self.metrics.failed += 1,
-                }
-            }
-            for decided in group.decisions() {
-                self.metrics.completion_tokens += decided.row.completion.len();
-                if let Some(prm) = decided.prm {
-                    self.prm = (self.prm.0 + prm, self.prm.1 + 1);
-                }
-            }
-        }
-    }
-
-    fn finish(self, kept: &[Group], wanted: usize, started: Instant) -> RolloutMetrics {
-        let Self { metrics, right, calls, prm } = self;
-        let wall_s = started.elapsed().as_secs_f64();
-        let share = |part: f64, whole: usize| part / whole.max(1) as f64;
-        RolloutMetrics {
-            kept: kept.len(),
-            kept_share: share(kept.len() as f64, metrics.seen),
-            missing: wanted.saturating_sub(kept.len()),
-            accuracy: share(right, metrics.attempts - metrics.failed),
-            calls: share(calls as f64, metrics.attempts),
-            prm: (prm.1 > 0).then(|| prm.0 / prm.1 as f64),
-            tokens_per_s: metrics.completion_tokens as f64 / wall_s,
-            wall_s,
-            ..metrics
-        }
-    }
 }
