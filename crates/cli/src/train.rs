@@ -15,6 +15,6 @@ pub(crate) fn run(command: TrainCommand) -> Result<(), Failure> {
         TrainCommand::Label(args) => label::run(*args),
         TrainCommand::Sft(args) => sft::run(args),
         TrainCommand::Prm(args) => prm::run(args),
-        TrainCommand::Dapo(args) => dapo::run(&args),
+        TrainCommand::Dapo(args) => dapo::run(*args),
     }
 }

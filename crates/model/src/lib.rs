@@ -42,7 +42,7 @@ pub use engine::{
 pub use error::{ModelError, Result};
 pub use grammar::{Constraint, Grammar, TokenMask};
 pub use kv_cache::KvCache;
-pub use local::Local;
+pub use local::{Drawn, Local};
 pub use logprobs::{Scored, logprobs};
 pub use lora::{Adapter, AdapterTask, LoraConfig};
 pub use manifest::Manifest;

@@ -144,6 +144,33 @@ impl Local {
         Err(unfinished())
     }
 
+    /// What the engine makes of a chat request, with the very tokens: for training, which must not encode anything again.
+    ///
+    /// # Errors
+    /// As [`ChatModel::chat`], but for replies that break their schema: see [`Local::reply`].
+    pub async fn draw(&self, request: &ChatRequest) -> std::result::Result<Drawn, ChatError> {
+        let (model, request) = (self.clone(), request.clone());
+        let task = tokio::task::spawn_blocking(move || {
+            let made = model.request(&request)?;
+            let prompt = made.prompt.clone();
+            Ok((prompt, model.start(made)?.0))
+        });
+        let (prompt, reply) = task.await.map_err(engine_error)?.map_err(chat_error)?;
+        let completion = reply.completion().await.map_err(chat_error)?;
+        Ok(Drawn { prompt, completion })
+    }
+
+    /// The reply that [`ChatModel::chat`] gives where the engine drew `completion`.
+    ///
+    /// # Errors
+    /// If it breaks the schema of `request`, or is nothing but thinking.
+    pub fn reply(
+        request: &ChatRequest,
+        completion: Completion,
+    ) -> std::result::Result<ChatReply, ChatError> {
+        finished(request, Ok(chat_reply(completion)))
+    }
+
     /// As [`ChatModel::stream`], after the tokens `prompt` in place of `request.messages`.
     pub fn stream_ids(
         &self,
@@ -186,6 +213,13 @@ impl Local {
         let mut replies = self.inner.engine.submit(request)?;
         Ok((replies.pop().ok_or_else(unfinished)?, prompt_tokens))
     }
+}
+
+/// A completion, and the tokens that it was drawn after.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Drawn {
+    pub prompt: Vec<u32>,
+    pub completion: Completion,
 }
 
 fn unfinished() -> ModelError {
@@ -312,17 +346,21 @@ fn finished(
     request: &ChatRequest,
     result: Result<ChatReply>,
 ) -> std::result::Result<ChatReply, ChatError> {
-    let reply = result.map_err(|error| match error {
+    let reply = result.map_err(chat_error)?;
+    if request.schema.is_some() && reply.text.is_empty() && reply.thinking.is_some() {
+        return Err(ChatError::ThinkingExhausted { reply: Box::new(reply) });
+    }
+    request.conforming(reply)
+}
+
+fn chat_error(error: ModelError) -> ChatError {
+    match error {
         ModelError::ContextTooLong { prompt, context } => ChatError::ContextTooLong {
             text: format!("it has {prompt} tokens, the model's context is {context}"),
         },
         ModelError::Schema(reason) => ChatError::SchemaRejected { reason },
         other => engine_error(other),
-    })?;
-    if request.schema.is_some() && reply.text.is_empty() && reply.thinking.is_some() {
-        return Err(ChatError::ThinkingExhausted { reply: Box::new(reply) });
     }
-    request.conforming(reply)
 }
 
 fn engine_error(reason: impl ToString) -> ChatError {

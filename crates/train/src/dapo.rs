@@ -2,10 +2,10 @@
 //!
 //! Start reading at [`Trainer::update`]. One update: check the rows of a window -> pack them into micro-batches -> log-probs under
 //! the distribution that they were sampled from -> the loss of [`policy`](crate::policy), forward and back -> is everything
-//! finite, do sampler and trainer agree -> clip -> AdamW. [`replay`] does so on rows from a file.
+//! finite, do sampler and trainer agree -> clip -> AdamW. [`replay`] does so on rows from a file, [`run`] on rows that it
+//! rolls out itself.
 //!
-//! Left out on purpose: rollouts, rewards and dynamic sampling (an outer loop makes [`Row`]s and calls [`Trainer::learn`]), a gradient
-//! of the entropy, one forward pass for the shared prompt of a group, several machines.
+//! Left out on purpose: a gradient of the entropy, one forward pass for the shared prompt of a group, several machines.
 
 mod config;
 mod guards;
@@ -13,7 +13,9 @@ mod masks;
 mod metrics;
 mod pass;
 pub mod replay;
+mod rollout;
 mod row;
+pub mod run;
 mod state;
 mod trainer;
 mod window;

@@ -25,8 +25,8 @@ pub(crate) enum TrainCommand {
     Sft(SftArgs),
     /// Train a process reward model on labelled steps
     Prm(TrainPrmArgs),
-    /// Train a LoRA adapter with DAPO on given rows
-    Dapo(DapoArgs),
+    /// Train a LoRA adapter with DAPO
+    Dapo(Box<DapoArgs>),
 }
 
 /// What is collected is drawn: several attempts at a problem, each another one.
@@ -206,29 +206,44 @@ pub(crate) struct TrainPrmArgs {
     pub(crate) runs: PathBuf,
 }
 
+/// Train a LoRA adapter with DAPO
+///
+/// Attempts at the problems of a training set, by the policy as it is; rewards from their outcome, from a process reward model, or
+/// both; updates of the adapter; again and again. docs/dapo.md explains every key of the configuration. With --replay: updates on
+/// given rows, and nothing else.
 #[derive(Debug, Args)]
 pub(crate) struct DapoArgs {
-    /// JSON lines, an update each, with arrays over its rows: prompt_ids, completion_ids, completion_mask, advantages, and
-    /// perhaps old_logprobs; `-` reads standard input
-    #[arg(long, value_name = "FILE")]
-    pub(crate) replay: PathBuf,
-    /// Model directory, GGUF file or name on the Hub [default: the bundled tiny planner]
-    #[arg(long, value_name = "DIR|FILE|REPO")]
-    pub(crate) model: Option<String>,
-    /// LoRA adapter to go on with, a PEFT directory [default: a new one]
-    #[arg(long, value_name = "DIR")]
-    pub(crate) adapter: Option<PathBuf>,
-    /// Where the trained adapter goes; a new or an empty directory
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: PathBuf,
-    /// Configuration of the updates [default: configs/dapo-replay.toml, which is inside this program]
-    #[arg(long, value_name = "FILE")]
+    /// Run configuration, e.g. configs/tiny/dapo.toml; with --replay that of the updates [default: configs/dapo-replay.toml,
+    /// which is inside this program]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["resume", "replay"])]
     pub(crate) config: Option<PathBuf>,
     /// Override one key, e.g. --set optimizer.lr=1e-4
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<String>,
+    /// Go on with an interrupted run, where and in what it was computed
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "overrides", "device", "dtype", "replay"])]
+    pub(crate) resume: Option<PathBuf>,
+    /// Check the configuration, and print it with what the run will take, without training
+    #[arg(long, conflicts_with = "replay")]
+    pub(crate) dry_run: bool,
+    /// Where run directories are made
+    #[arg(long, value_name = "DIR", default_value = "runs")]
+    pub(crate) runs: PathBuf,
+    /// JSON lines, an update each, with arrays over its rows: prompt_ids, completion_ids, completion_mask, advantages, and
+    /// perhaps old_logprobs; `-` reads standard input
+    #[arg(long, value_name = "FILE", help_heading = "Replay", requires = "out")]
+    pub(crate) replay: Option<PathBuf>,
+    /// Model directory, GGUF file or name on the Hub [default: the bundled tiny planner]
+    #[arg(long, value_name = "DIR|FILE|REPO", help_heading = "Replay", requires = "replay")]
+    pub(crate) model: Option<String>,
+    /// LoRA adapter to go on with, a PEFT directory [default: a new one]
+    #[arg(long, value_name = "DIR", help_heading = "Replay", requires = "replay")]
+    pub(crate) adapter: Option<PathBuf>,
+    /// Where the trained adapter goes; a new or an empty directory
+    #[arg(long, value_name = "DIR", help_heading = "Replay", requires = "replay")]
+    pub(crate) out: Option<PathBuf>,
     /// Print the metrics of each update as a JSON line
-    #[arg(long)]
+    #[arg(long, help_heading = "Replay", requires = "replay")]
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) placement: PlacementArgs,

@@ -25,6 +25,7 @@ pub(super) fn resume(run: &Path) -> Result<(), Failure> {
         "label" => trained(line(&["train", "label"])),
         "sft" => trained(line(&["train", "sft"])),
         "prm" => trained(line(&["train", "prm"])),
+        "dapo" => trained(line(&["train", "dapo"])),
         other => Err(Failure::usage(anyhow!(
             "this version cannot go on with a run of kind `{other}`; use the version that began it"
         ))),

@@ -1,4 +1,8 @@
-//! `agentflow train dapo --replay`: rows in, a line of metrics an update and an adapter out.
+//! `agentflow train dapo`: a run, or, with `--replay`, rows in, a line of metrics an update and an adapter out.
+
+mod run;
+
+use std::path::Path;
 
 use std::sync::Arc;
 
@@ -15,11 +19,18 @@ use crate::{config, model, output, placement};
 /// What holds without --config.
 const REPLAY: &str = include_str!("../../../../configs/dapo-replay.toml");
 
-pub(crate) fn run(args: &DapoArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: DapoArgs) -> Result<(), Failure> {
+    match (&args.replay, &args.out) {
+        (Some(rows), Some(out)) => replayed(&args, rows, out),
+        _ => run::run(args),
+    }
+}
+
+fn replayed(args: &DapoArgs, rows: &Path, out: &Path) -> Result<(), Failure> {
     let config = configuration(args)?;
-    is_free(args)?;
-    let windows = replay::windows(&model::read(&args.replay)?, config.sampling.temperature)
-        .with_context(|| format!("cannot replay `{}`", args.replay.display()))?;
+    is_free(out)?;
+    let windows = replay::windows(&model::read(rows)?, config.sampling.temperature)
+        .with_context(|| format!("cannot replay `{}`", rows.display()))?;
     let placement = placement::choose(&args.placement)?;
     let files = model::files(args.model.as_deref())?;
     let mut trainer = trainer(args, config, &windows, &files, &placement)?;
@@ -33,7 +44,7 @@ pub(crate) fn run(args: &DapoArgs) -> Result<(), Failure> {
         print(&updated.with_context(|| format!("update {line}"))?, args.json)?;
     }
     let base = args.model.as_deref().unwrap_or(bundled::NAME);
-    trainer.save_adapter(&args.out, base).map_err(Failure::work)
+    trainer.save_adapter(out, base).map_err(Failure::work)
 }
 
 fn configuration(args: &DapoArgs) -> Result<DapoConfig, Failure> {
@@ -50,9 +61,9 @@ fn configuration(args: &DapoArgs) -> Result<DapoConfig, Failure> {
 }
 
 /// Refuses to write over anything, before there is something to write.
-fn is_free(args: &DapoArgs) -> Result<(), Failure> {
-    let name = args.out.display();
-    match std::fs::read_dir(&args.out).map(|mut entries| entries.next().is_none()) {
+fn is_free(out: &Path) -> Result<(), Failure> {
+    let name = out.display();
+    match std::fs::read_dir(out).map(|mut entries| entries.next().is_none()) {
         Ok(true) => Ok(()),
         Ok(false) => Err(anyhow!("--out `{name}` is not empty; give a new or an empty directory")),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),

@@ -8,6 +8,8 @@ mod processes;
 mod auto;
 mod bad_input;
 mod bench;
+#[cfg(unix)]
+mod dapo;
 mod device;
 mod eval;
 mod eval_list;
