@@ -155,7 +155,8 @@ mod tests {
     /// Of three attempts one was right, in one call; those that were wrong took three. By rows the mean would be 1/7.
     #[test]
     fn an_outcome_has_the_statistics_of_attempts_and_goes_to_all_their_rows() {
-        let long = |first: u64| (0..3_u64).map(|step| decided(first + step, None)).collect::<Vec<_>>();
+        let long =
+            |first: u64| (0..3_u64).map(|step| decided(first + step, None)).collect::<Vec<_>>();
         let attempts = vec![(1.0, vec![decided(1, None)]), (0.0, long(1)), (0.0, long(1))];
         let mut groups = [group(5, attempts)];
         let weights = Weights { outcome: 3.0, prm: 1.0 };
