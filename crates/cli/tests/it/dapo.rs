@@ -110,10 +110,10 @@ fn a_killed_run_is_resumed_to_the_same_bytes() {
     let straight = finished(dir.path(), &train(dir.path(), &updates).run());
     let running = train(dir.path(), &updates).start();
     let killed = || runs(dir.path()).into_iter().find(|run| *run != straight);
-    assert!(
-        soon(|| killed().is_some_and(|run| lines(&run, "metrics.jsonl").len() >= 3)),
-        "no update was made"
-    );
+    for update in 1..=3 {
+        let made = || killed().is_some_and(|run| lines(&run, "metrics.jsonl").len() >= update);
+        assert!(soon(made), "update {update} was not made");
+    }
     running.signal("KILL");
     assert_eq!(running.wait().code(), None);
     let run = killed().expect("a run directory");
